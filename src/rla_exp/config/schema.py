@@ -1,0 +1,294 @@
+"""The typed form of `conf/`: one dataclass a section, one field a key.
+
+Each field's docstring is its documentation. A YAML file of a group names the keys that mean something there;
+the defaults here fill the rest, and `rla_exp.config.validate` refuses what would have no effect.
+Nothing here imports torch: a configuration can be read, checked and planned on a machine that has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import ConfigDict
+
+ModelName = Literal[
+    "transformer", "linear_attention", "retnet", "mamba2", "delta_net", "gated_delta_net", "rla", "rdn"
+]
+AblationName = Literal[
+    "full",
+    "no_residual",
+    "tied_gamma",
+    "no_gamma",
+    "no_norm",
+    "no_clip",
+    "sum_output",
+    "value_state",
+    "decayed_prediction",
+]
+
+STRICT = ConfigDict(extra="forbid", strict=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A causal language model: embeddings, pre-norm blocks of token mixer and MLP, head."""
+
+    __pydantic_config__ = STRICT
+
+    name: ModelName
+    """The backbone, as in `conf/model/`."""
+    mixer: Literal["attention", "linear"]
+    """What mixes tokens: softmax attention, or a recurrent linear mixer."""
+
+    # size (conf/size/)
+    d_model: int
+    """Width of the residual stream."""
+    num_layers: int
+    """Number of blocks."""
+    mlp_dim: int | None
+    """Inner width of the SwiGLU MLP; null leaves the MLP out."""
+    num_heads: int
+    """Heads of the linear mixer, query heads of attention."""
+    head_dim_k: int
+    """Width of a head's queries and keys; free of d_model."""
+    head_dim_v: int
+    """Width of a head's values (equal to head_dim_k in attention)."""
+    num_kv_heads: int | None = None
+    """Attention only: key-value groups; null: as many as num_heads."""
+    vocab_size: int | None = None
+    """Rows of the embedding; null takes what the data's tokenizer needs."""
+    tie_embeddings: bool = True
+    """One matrix for the embedding and the head."""
+    init_std: float = 0.02
+    """Standard deviation of every matrix at initialization."""
+    norm_eps: float = 1e-6
+    """Epsilon of every RMSNorm."""
+    rope_base: float = 10000.0
+    """Base of the rotary frequencies (attention, and retnet's q and k)."""
+
+    # the linear mixer
+    rule: Literal["additive", "delta"] = "additive"
+    """How states are written: linear attention's sum or the delta rule."""
+    decay: Literal["none", "learned", "fixed"] = "none"
+    """none: a = 1. learned: a = exp(-A softplus(W x + dt_bias)), Mamba-2's form. fixed: a = 1 - 2^(-5-h), RetNet's."""
+    write: Literal["one", "beta", "dt"] = "one"
+    """What scales a write: nothing, beta = sigmoid(W x), or Mamba-2's dt (v := dt v)."""
+    qk_norm: Literal["l2", "none"] = "l2"
+    """Normalization of q and k in each head."""
+    qk_activation: Literal["silu", "none"] = "silu"
+    """Activation of q and k before their normalization."""
+    v_activation: Literal["silu", "none"] = "silu"
+    """Activation of v, as Gated DeltaNet has it."""
+    rotary: bool = False
+    """Rotary positions on q and k (retnet)."""
+    conv_size: int | None = 4
+    """Kernel of the short causal convolution on q, k and v; null leaves it out."""
+    output_gate: bool = True
+    """Multiply the normalized output by silu(W x) before the output projection."""
+    skip: bool = False
+    """Add D v to the output (mamba2)."""
+
+    # residual fitting (rla, rdn)
+    residual: Literal["off", "fit", "value"] = "off"
+    """off: one state. fit: the second state R is fed the clipped residual. value: R is fed v (control of equal size)."""
+    gamma: Literal["none", "dedicated", "tied", "one"] = "none"
+    """The correction factor: its own sigmoid(W x), beta's value, or 1; none only where the residual is off."""
+    clip: float | None = 1.0
+    """Bound on the residual's entries; null does not clip."""
+    output: Literal["gated", "sum"] = "gated"
+    """gated: a S_{t-1} q + gamma R q. sum: S_{t-1} q + R q."""
+    decayed_prediction: bool = False
+    """Beyond the paper: the residual of a S_{t-1} k, the delta rule's own error."""
+
+    backend: Literal["auto", "recurrent", "chunked", "triton"] = "auto"
+    """Which implementation of the operator computes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MqarSegment:
+    """A part of an MQAR split: sequences of one length with one number of pairs."""
+
+    __pydantic_config__ = STRICT
+
+    length: int
+    """Tokens a sequence; even, at least 4 times num_pairs."""
+    num_pairs: int
+    """Key-value pairs a sequence."""
+    num_examples: int
+    """Sequences in the segment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MqarConfig:
+    """Multi-query associative recall, generated (Zoology's task)."""
+
+    __pydantic_config__ = STRICT
+
+    kind: Literal["mqar"]
+    name: str
+    """The preset's name, part of the run's folder."""
+    vocab_size: int
+    """Keys come from [1, V/2), values from [V/2, V)."""
+    batch_size: int
+    """Sequences a training step."""
+    eval_batch_size: int
+    """Sequences a batch of validation and test."""
+    train: list[MqarSegment]
+    valid: list[MqarSegment]
+    test: list[MqarSegment]
+    power_a: float = 0.01
+    """Where queries stand: slot i has probability proportional to a i^(a-1)."""
+    random_non_queries: bool = True
+    """Fill the places that are neither context nor query with random tokens; false: with token 0."""
+    shuffle: bool = True
+    """Shuffle batches over the segments each epoch; false walks through the segments in order, as Zoology does."""
+    mix_segments: bool = False
+    """Each batch holds sequences of every segment (all lengths must be equal)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Language modelling on text."""
+
+    __pydantic_config__ = STRICT
+
+    kind: Literal["text"]
+    name: str
+    """The preset's name, part of the run's folder."""
+    source: Literal["stdlib_docs", "stdlib_code", "files", "hub"]
+    """The running Python's own documentation or code, local files, or a Hugging Face data set."""
+    batch_size: int
+    """Sequences a training step."""
+    eval_batch_size: int
+    """Sequences a batch of validation and test."""
+    seq_len: int
+    """Tokens a sequence."""
+    tokenizer: str = "bytes"
+    """bytes, bpe (trained on the training split), or the folder or hub name of a tokenizer."""
+    bpe_vocab_size: int = 4096
+    """Vocabulary of tokenizer=bpe."""
+    document_boundaries: bool = False
+    """Pack with cu_seqlens, so that nothing passes from one document to the next."""
+    valid_fraction: float = 0.05
+    """Share of the documents held out for validation (chosen by a hash of their name)."""
+    test_fraction: float = 0.05
+    """Share of the documents held out for the test."""
+    max_eval_tokens: int | None = None
+    """Cap on the tokens of each held-out split; null: all."""
+    max_bytes: int | None = None
+    """Stop reading the source after so many bytes of text; null: all."""
+    paths: list[str] = field(default_factory=list)
+    """source=files: files or globs (txt, jsonl, parquet; .gz and .xz too)."""
+    text_key: str = "text"
+    """source=files and hub: the field that holds the text."""
+    hub_name: str | None = None
+    """source=hub: the data set, for example Salesforce/wikitext."""
+    hub_config: str | None = None
+    """source=hub: the data set's configuration."""
+    hub_revision: str | None = None
+    """source=hub: commit of the data set."""
+    streaming: bool = False
+    """source=hub: read without downloading the whole set (needs max_bytes)."""
+
+
+DataConfig = MqarConfig | TextConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with linear warm-up and a cosine to a floor."""
+
+    __pydantic_config__ = STRICT
+
+    lr: float
+    """Peak learning rate."""
+    min_lr_ratio: float = 0.1
+    """The cosine ends at lr times this."""
+    warmup_steps: int = 0
+    """Optimizer steps of linear warm-up."""
+    weight_decay: float = 0.1
+    """On matrices; never on gains, biases, decay parameters and convolutions."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    grad_clip: float | None = 1.0
+    """Bound on the gradient's norm; null does not clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How long, where and how a run trains."""
+
+    __pydantic_config__ = STRICT
+
+    max_steps: int
+    """Optimizer steps."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    """Devices of this run."""
+    threads: int = 1
+    """CPU threads of this run; part of its identity, for sums depend on it."""
+    precision: Literal["32", "bf16-mixed", "16-mixed", "bf16-true"] = "32"
+    accumulate: int = 1
+    """Batches an optimizer step."""
+    compile: bool = False
+    """torch.compile the model."""
+    deterministic: bool = True
+    """Deterministic algorithms; a kernel that has none raises."""
+    validate_every: int | None = None
+    """Steps between validations; null: only at the end."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    diagnostics_every: int | None = None
+    """Steps between diagnostics of gates, residuals and states; null: never."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; null: only at the end and when interrupted."""
+    progress: bool = True
+    """Progress bar on a terminal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggerConfig:
+    """Where metrics go beside the run's own files."""
+
+    __pydantic_config__ = STRICT
+
+    kind: Literal["offline", "wandb"] = "offline"
+    project: str = "rla_exp"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathsConfig:
+    """Folders, relative to the working directory."""
+
+    __pydantic_config__ = STRICT
+
+    runs: str = "runs"
+    """Where runs are kept."""
+    cache: str | None = None
+    """Token caches and trained tokenizers; null: ~/.cache/rla_exp, or $XDG_CACHE_HOME/rla_exp."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that makes one run."""
+
+    __pydantic_config__ = STRICT
+
+    model: ModelConfig
+    data: MqarConfig | TextConfig = field(metadata={"discriminator": "kind"})
+    optim: OptimConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    paths: PathsConfig
+    seed: int = 0
+    """Seed of initialization, data order and generated data; 0 is a seed like any other."""
+    ablation: AblationName = "full"
+    """Which ablation the model runs as; set by the group, not by hand."""
+    experiment: str = "default"
+    """Name of the study this run belongs to: its folder under runs/."""
+    retry_failed: bool = False
+    """Train a run again that failed before (no part of its identity)."""
