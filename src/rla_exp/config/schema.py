@@ -141,10 +141,9 @@ class MqarConfig:
     """Where queries stand: slot i has probability proportional to a i^(a-1)."""
     random_non_queries: bool = True
     """Fill the places that are neither context nor query with random tokens; false: with token 0."""
-    shuffle: bool = True
-    """Shuffle batches over the segments each epoch; false walks through the segments in order, as Zoology does."""
-    mix_segments: bool = False
-    """Each batch holds sequences of every segment (all lengths must be equal)."""
+    order: Literal["mixed", "shuffled", "sequential"] = "shuffled"
+    """mixed: every batch draws from all segments (of one length). shuffled: a batch is of one segment, batches and
+    sequences in a new order each epoch. sequential: through the segments as they stand each epoch, as Zoology does."""
 
 
 @dataclass(frozen=True, kw_only=True)
