@@ -8,13 +8,29 @@ Nothing here imports torch: a configuration can be read, checked and planned on 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from annotated_types import Ge, MinLen
+from pydantic import ConfigDict, Field
 
-ModelName = Literal[
-    "transformer", "linear_attention", "retnet", "mamba2", "delta_net", "gated_delta_net", "rla", "rdn"
-]
+from rla_exp.config.values import (
+    Count,
+    CountOrZero,
+    FolderName,
+    Momentum,
+    Positive,
+    PositiveOrZero,
+    Ratio,
+    Seed,
+    Share,
+    Text,
+    TextList,
+    TwoOrMore,
+    false_is_off,
+    number_is_text,
+)
+
+ModelName = Literal["transformer", "linear_attention", "retnet", "mamba2", "delta_net", "gated_delta_net", "rla", "rdn"]
 AblationName = Literal[
     "full",
     "no_residual",
@@ -27,7 +43,7 @@ AblationName = Literal[
     "decayed_prediction",
 ]
 
-STRICT = ConfigDict(extra="forbid", strict=False)
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,29 +58,29 @@ class ModelConfig:
     """What mixes tokens: softmax attention, or a recurrent linear mixer."""
 
     # size (conf/size/)
-    d_model: int
+    d_model: Count
     """Width of the residual stream."""
-    num_layers: int
+    num_layers: Count
     """Number of blocks."""
-    mlp_dim: int | None
+    mlp_dim: Count | None
     """Inner width of the SwiGLU MLP; null leaves the MLP out."""
-    num_heads: int
+    num_heads: Count
     """Heads of the linear mixer, query heads of attention."""
-    head_dim_k: int
+    head_dim_k: Count
     """Width of a head's queries and keys; free of d_model."""
-    head_dim_v: int
+    head_dim_v: Count
     """Width of a head's values (equal to head_dim_k in attention)."""
-    num_kv_heads: int | None = None
+    num_kv_heads: Count | None = None
     """Attention only: key-value groups; null: as many as num_heads."""
-    vocab_size: int | None = None
+    vocab_size: TwoOrMore | None = None
     """Rows of the embedding; null takes what the data's tokenizer needs."""
     tie_embeddings: bool = True
     """One matrix for the embedding and the head."""
-    init_std: float = 0.02
+    init_std: Positive = 0.02
     """Standard deviation of every matrix at initialization."""
-    norm_eps: float = 1e-6
+    norm_eps: Positive = 1e-6
     """Epsilon of every RMSNorm."""
-    rope_base: float = 10000.0
+    rope_base: Positive = 10000.0
     """Base of the rotary frequencies (attention, and retnet's q and k)."""
 
     # the linear mixer
@@ -82,7 +98,7 @@ class ModelConfig:
     """Activation of v, as Gated DeltaNet has it."""
     rotary: bool = False
     """Rotary positions on q and k (retnet)."""
-    conv_size: int | None = 4
+    conv_size: TwoOrMore | None = 4
     """Kernel of the short causal convolution on q, k and v; null leaves it out."""
     output_gate: bool = True
     """Multiply the normalized output by silu(W x) before the output projection."""
@@ -90,11 +106,11 @@ class ModelConfig:
     """Add D v to the output (mamba2)."""
 
     # residual fitting (rla, rdn)
-    residual: Literal["off", "fit", "value"] = "off"
-    """off: one state. fit: the second state R is fed the clipped residual. value: R is fed v (control of equal size)."""
+    residual: Annotated[Literal["off", "fit", "value"], false_is_off] = "off"
+    """off: one state. fit: a second state R is fed the clipped residual. value: R is fed v (a control of its size)."""
     gamma: Literal["none", "dedicated", "tied", "one"] = "none"
     """The correction factor: its own sigmoid(W x), beta's value, or 1; none only where the residual is off."""
-    clip: float | None = 1.0
+    clip: Positive | None = 1.0
     """Bound on the residual's entries; null does not clip."""
     output: Literal["gated", "sum"] = "gated"
     """gated: a S_{t-1} q + gamma R q. sum: S_{t-1} q + R q."""
@@ -111,11 +127,11 @@ class MqarSegment:
 
     __pydantic_config__ = STRICT
 
-    length: int
+    length: TwoOrMore
     """Tokens a sequence; even, at least 4 times num_pairs."""
-    num_pairs: int
+    num_pairs: Count
     """Key-value pairs a sequence."""
-    num_examples: int
+    num_examples: Count
     """Sequences in the segment."""
 
 
@@ -126,18 +142,18 @@ class MqarConfig:
     __pydantic_config__ = STRICT
 
     kind: Literal["mqar"]
-    name: str
+    name: FolderName
     """The preset's name, part of the run's folder."""
-    vocab_size: int
+    vocab_size: Annotated[int, Ge(4)]
     """Keys come from [1, V/2), values from [V/2, V)."""
-    batch_size: int
+    batch_size: Count
     """Sequences a training step."""
-    eval_batch_size: int
+    eval_batch_size: Count
     """Sequences a batch of validation and test."""
-    train: list[MqarSegment]
-    valid: list[MqarSegment]
-    test: list[MqarSegment]
-    power_a: float = 0.01
+    train: Annotated[list[MqarSegment], MinLen(1)]
+    valid: Annotated[list[MqarSegment], MinLen(1)]
+    test: Annotated[list[MqarSegment], MinLen(1)]
+    power_a: Positive = 0.01
     """Where queries stand: slot i has probability proportional to a i^(a-1)."""
     random_non_queries: bool = True
     """Fill the places that are neither context nor query with random tokens; false: with token 0."""
@@ -153,39 +169,39 @@ class TextConfig:
     __pydantic_config__ = STRICT
 
     kind: Literal["text"]
-    name: str
+    name: FolderName
     """The preset's name, part of the run's folder."""
     source: Literal["stdlib_docs", "stdlib_code", "files", "hub"]
     """The running Python's own documentation or code, local files, or a Hugging Face data set."""
-    batch_size: int
+    batch_size: Count
     """Sequences a training step."""
-    eval_batch_size: int
+    eval_batch_size: Count
     """Sequences a batch of validation and test."""
-    seq_len: int
+    seq_len: TwoOrMore
     """Tokens a sequence."""
-    tokenizer: str = "bytes"
+    tokenizer: Text = "bytes"
     """bytes, bpe (trained on the training split), or the folder or hub name of a tokenizer."""
-    bpe_vocab_size: int = 4096
+    bpe_vocab_size: Annotated[int, Ge(257)] = 4096
     """Vocabulary of tokenizer=bpe."""
     document_boundaries: bool = False
     """Pack with cu_seqlens, so that nothing passes from one document to the next."""
-    valid_fraction: float = 0.05
+    valid_fraction: Share = 0.05
     """Share of the documents held out for validation (chosen by a hash of their name)."""
-    test_fraction: float = 0.05
+    test_fraction: Share = 0.05
     """Share of the documents held out for the test."""
-    max_eval_tokens: int | None = None
+    max_eval_tokens: Count | None = None
     """Cap on the tokens of each held-out split; null: all."""
-    max_bytes: int | None = None
+    max_bytes: Count | None = None
     """Stop reading the source after so many bytes of text; null: all."""
-    paths: list[str] = field(default_factory=list)
+    paths: TextList = field(default_factory=list)
     """source=files: files or globs (txt, jsonl, parquet; .gz and .xz too)."""
-    text_key: str = "text"
+    text_key: Text = "text"
     """source=files and hub: the field that holds the text."""
-    hub_name: str | None = None
+    hub_name: Text | None = None
     """source=hub: the data set, for example Salesforce/wikitext."""
-    hub_config: str | None = None
+    hub_config: Text | None = None
     """source=hub: the data set's configuration."""
-    hub_revision: str | None = None
+    hub_revision: Text | None = None
     """source=hub: commit of the data set."""
     streaming: bool = False
     """source=hub: read without downloading the whole set (needs max_bytes)."""
@@ -200,18 +216,18 @@ class OptimConfig:
 
     __pydantic_config__ = STRICT
 
-    lr: float
+    lr: Positive
     """Peak learning rate."""
-    min_lr_ratio: float = 0.1
+    min_lr_ratio: Ratio = 0.1
     """The cosine ends at lr times this."""
-    warmup_steps: int = 0
+    warmup_steps: CountOrZero = 0
     """Optimizer steps of linear warm-up."""
-    weight_decay: float = 0.1
+    weight_decay: PositiveOrZero = 0.1
     """On matrices; never on gains, biases, decay parameters and convolutions."""
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    grad_clip: float | None = 1.0
+    beta1: Momentum = 0.9
+    beta2: Momentum = 0.95
+    eps: Positive = 1e-8
+    grad_clip: Positive | None = 1.0
     """Bound on the gradient's norm; null does not clip."""
 
 
@@ -221,27 +237,27 @@ class TrainerConfig:
 
     __pydantic_config__ = STRICT
 
-    max_steps: int
+    max_steps: Count
     """Optimizer steps."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = 1
+    devices: Count = 1
     """Devices of this run."""
-    threads: int = 1
+    threads: Count = 1
     """CPU threads of this run; part of its identity, for sums depend on it."""
-    precision: Literal["32", "bf16-mixed", "16-mixed", "bf16-true"] = "32"
-    accumulate: int = 1
+    precision: Annotated[Literal["32", "bf16-mixed", "16-mixed", "bf16-true"], number_is_text] = "32"
+    accumulate: Count = 1
     """Batches an optimizer step."""
     compile: bool = False
     """torch.compile the model."""
     deterministic: bool = True
     """Deterministic algorithms; a kernel that has none raises."""
-    validate_every: int | None = None
+    validate_every: Count | None = None
     """Steps between validations; null: only at the end."""
-    log_every: int = 20
+    log_every: Count = 20
     """Steps between lines of metrics.jsonl."""
-    diagnostics_every: int | None = None
+    diagnostics_every: Count | None = None
     """Steps between diagnostics of gates, residuals and states; null: never."""
-    checkpoint_every: int | None = None
+    checkpoint_every: Count | None = None
     """Steps between checkpoints; null: only at the end and when interrupted."""
     progress: bool = True
     """Progress bar on a terminal."""
@@ -254,9 +270,9 @@ class LoggerConfig:
     __pydantic_config__ = STRICT
 
     kind: Literal["offline", "wandb"] = "offline"
-    project: str = "rla_exp"
-    entity: str | None = None
-    tags: list[str] = field(default_factory=list)
+    project: Text = "rla_exp"
+    entity: Text | None = None
+    tags: TextList = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,9 +281,9 @@ class PathsConfig:
 
     __pydantic_config__ = STRICT
 
-    runs: str = "runs"
+    runs: Text = "runs"
     """Where runs are kept."""
-    cache: str | None = None
+    cache: Text | None = None
     """Token caches and trained tokenizers; null: ~/.cache/rla_exp, or $XDG_CACHE_HOME/rla_exp."""
 
 
@@ -278,16 +294,16 @@ class RunConfig:
     __pydantic_config__ = STRICT
 
     model: ModelConfig
-    data: MqarConfig | TextConfig = field(metadata={"discriminator": "kind"})
+    data: Annotated[MqarConfig | TextConfig, Field(discriminator="kind")]
     optim: OptimConfig
     trainer: TrainerConfig
     logger: LoggerConfig
     paths: PathsConfig
-    seed: int = 0
+    seed: Seed = 0
     """Seed of initialization, data order and generated data; 0 is a seed like any other."""
     ablation: AblationName = "full"
     """Which ablation the model runs as; set by the group, not by hand."""
-    experiment: str = "default"
+    experiment: FolderName = "default"
     """Name of the study this run belongs to: its folder under runs/."""
     retry_failed: bool = False
     """Train a run again that failed before (no part of its identity)."""
