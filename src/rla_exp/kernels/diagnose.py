@@ -1,0 +1,80 @@
+"""What the stability figures are made of: sizes of the residual and of the states."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rla_exp.kernels.api import checked_inputs, select_backend
+from rla_exp.kernels.chunked import chunked_with_error
+from rla_exp.kernels.options import DEFAULT_CLIP, BackendName, Options, Output, Residual, Rule
+from rla_exp.kernels.state import State
+
+
+class Diagnostics(NamedTuple):
+    """Statistics of one call, one number a head [H]; None where the call has no such thing."""
+
+    residual_rms: Tensor | None
+    """Root mean square of r's entries, after the clip; None unless residual is "fit"."""
+    share_clipped: Tensor | None
+    """Share of r's entries beyond the bound before the clip; 0 where clip is None; None unless residual is "fit"."""
+    S_norm: Tensor
+    """Frobenius norm of the final S, mean over the sequences."""
+    R_norm: Tensor | None
+    """The same of R; None where residual is "off"."""
+
+
+@torch.no_grad()
+def diagnose(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    beta: Tensor | None = None,
+    gamma: Tensor | None = None,
+    *,
+    rule: Rule,
+    residual: Residual = "off",
+    clip: float | None = DEFAULT_CLIP,
+    output: Output = "gated",
+    decayed_prediction: bool = False,
+    normalize_qk: bool = False,
+    scale: float | None = None,
+    initial_state: State | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: Tensor | None = None,
+    backend: BackendName = "auto",
+) -> Diagnostics:
+    """Statistics of r, S and R in the call `linear_attention` with the same arguments; no gradients.
+
+    Always computed by the chunked form: `backend` and `output_final_state` are taken so that the same arguments fit.
+
+    Raises:
+        ValueError: as `linear_attention`.
+    """
+    options = Options(
+        rule=rule,
+        residual=residual,
+        clip=clip,
+        output=output,
+        decayed_prediction=decayed_prediction,
+        normalize_qk=normalize_qk,
+        scale=scale,
+    )
+    select_backend(backend)
+    inputs = checked_inputs(q, k, v, g, beta, gamma, options, initial_state, cu_seqlens)
+    with torch.autocast(q.device.type, enabled=False):
+        _, (S, R), error = chunked_with_error(inputs, options)
+    residual_rms = share_clipped = None
+    if error is not None:
+        r = error if clip is None else error.clamp(-clip, clip)
+        residual_rms = r.square().mean((0, 1, 3)).sqrt()
+        share_clipped = r.ne(error).to(r.dtype).mean((0, 1, 3))
+    return Diagnostics(residual_rms, share_clipped, state_norm(S), None if R is None else state_norm(R))
+
+
+def state_norm(S: Tensor) -> Tensor:
+    """Frobenius norm of [N, H, K, V], mean over N: [H]."""
+    return torch.linalg.matrix_norm(S).mean(0)

@@ -1,0 +1,97 @@
+"""How tokens are laid out in chunks: from [B, T, H, D] to [chunks, C, D] and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sequences cut into chunks of C tokens, one row of the chunk axis for each (chunk, sequence, head).
+
+    The chunk axis is ordered by the chunk's place in its sequence: first the first chunk of every sequence, then every
+    second chunk, and so on: a slab each. Sequences stand longest first, so that those that still go on are the first
+    rows of the state, and packed sequences cost the chunks that they have, however ragged they are.
+    """
+
+    chunk: int
+    """C."""
+    num_heads: int
+    """H."""
+    num_tokens: int
+    """T."""
+    slabs: tuple[int, ...]
+    """Rows of each slab: (sequences with a j-th chunk) x H, not increasing."""
+    order: Tensor | None
+    """[N] sequences, longest first; None where they are all of length T (no packing)."""
+    token_of_slot: Tensor | None
+    """[chunks x C] token in each place of a chunk, T where there is none; None without packing."""
+    slot_of_token: Tensor | None
+    """[T] the inverse; None without packing."""
+
+    @property
+    def num_rows(self) -> int:
+        """Length of the chunk axis."""
+        return sum(self.slabs)
+
+    def split(self, x: Tensor) -> Tensor:
+        """[B, T, H, ...] -> [rows, C, ...], zeros where a chunk has no token."""
+        B, T, H, *D = x.shape
+        if self.token_of_slot is not None:
+            x = torch.cat((x[0], x.new_zeros(1, H, *D)))[self.token_of_slot]
+            return x.view(-1, self.chunk, H, *D).transpose(1, 2).reshape(self.num_rows, self.chunk, *D)
+        pad = -T % self.chunk
+        if pad:
+            x = F.pad(x, (0, 0) * (len(D) + 1) + (0, pad))
+        x = x.view(B, -1, self.chunk, H, *D)
+        return x.movedim((1, 3), (0, 2)).reshape(self.num_rows, self.chunk, *D)
+
+    def merge(self, y: Tensor, batch_size: int) -> Tensor:
+        """[rows, C, ...] -> [B, T, H, ...]."""
+        D, H = y.shape[2:], self.num_heads
+        if self.slot_of_token is not None:
+            return y.view(-1, H, self.chunk, *D).transpose(1, 2).reshape(-1, H, *D)[self.slot_of_token].unsqueeze(0)
+        y = y.view(-1, batch_size, H, self.chunk, *D).movedim((0, 2), (1, 3))
+        return y.reshape(batch_size, -1, H, *D)[:, : self.num_tokens]
+
+    def rows_of_states(self, S: Tensor) -> Tensor:
+        """[N, H, K, V] -> [N x H, K, V], longest sequence first."""
+        return (S if self.order is None else S[self.order]).flatten(0, 1)
+
+    def states_of_rows(self, rows: Tensor) -> Tensor:
+        """The inverse of rows_of_states."""
+        S = rows.unflatten(0, (-1, self.num_heads))
+        return S if self.order is None else S[self.order.argsort()]
+
+
+def uniform_layout(batch_size: int, num_tokens: int, num_heads: int, chunk: int) -> Layout:
+    """B sequences of T tokens."""
+    slabs = (batch_size * num_heads,) * -(-num_tokens // chunk)
+    return Layout(chunk, num_heads, num_tokens, slabs, None, None, None)
+
+
+def packed_layout(offsets: tuple[int, ...], num_heads: int, chunk: int, device: torch.device) -> Layout:
+    """The sequences between the offsets; each has chunks of its own."""
+    lengths = torch.tensor(offsets).diff()
+    chunks = (lengths + chunk - 1) // chunk
+    order = torch.argsort(chunks, descending=True, stable=True)
+    slabs = tuple(int((chunks > j).sum()) for j in range(int(chunks.max())))
+
+    # chunk j of the sequence of rank n is the (slabs before j + n)-th
+    first = torch.tensor((0, *slabs)).cumsum(0)
+    num_tokens = offsets[-1]
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    sequence = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    position = torch.arange(num_tokens) - torch.tensor(offsets)[sequence]
+    slot_of_token = (first[position // chunk] + rank[sequence]) * chunk + position % chunk
+    token_of_slot = torch.full((int(first[-1]) * chunk,), num_tokens)
+    token_of_slot[slot_of_token] = torch.arange(num_tokens)
+    rows = tuple(count * num_heads for count in slabs)
+    return Layout(
+        chunk, num_heads, num_tokens, rows, order.to(device), token_of_slot.to(device), slot_of_token.to(device)
+    )
