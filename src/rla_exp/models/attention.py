@@ -1,0 +1,62 @@
+"""Softmax attention with rotary positions and grouped queries, the transformer's token mixer."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rla_exp.config.schema import ModelConfig
+from rla_exp.models.cache import KeyValueCache
+from rla_exp.models.rotary import apply_rotary
+from rla_exp.models.sequence_layout import SequenceLayout
+
+
+class Attention(nn.Module):
+    """num_heads query heads share num_kv_heads keys and values (Ainslie et al., 2023, arXiv 2305.13245)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = config.num_heads, config.head_dim_k
+        self.num_kv_heads = config.num_kv_heads or config.num_heads
+        self.rope_base = config.rope_base
+        heads = self.num_heads + 2 * self.num_kv_heads
+        self.qkv_proj = nn.Linear(config.d_model, heads * self.head_dim, bias=False)
+        self.out_proj = nn.Linear(self.num_heads * self.head_dim, config.d_model, bias=False)
+
+    def forward(self, x: Tensor, layout: SequenceLayout, cache: KeyValueCache | None = None) -> Tensor:
+        """x: [B, T, d_model]; returns the same shape. A cache is appended to in place."""
+        qkv = self.qkv_proj(x).unflatten(-1, (-1, self.head_dim))  # [B, T, heads, D]
+        qkv = qkv.transpose(1, 2)  # [B, heads, T, D]
+        first_v = self.num_heads + self.num_kv_heads
+        qk = apply_rotary(qkv[:, :first_v], layout.positions, self.rope_base)
+        q, k, v = qk[:, : self.num_heads], qk[:, self.num_heads :], qkv[:, first_v:]
+        earlier = 0
+        if cache is not None:
+            earlier = cache.length
+            k, v = cache.append(k, v)
+        mask = _mask(layout, earlier)
+        o = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None and x.shape[1] > 1, enable_gqa=True
+        )
+        out: Tensor = self.out_proj(o.transpose(1, 2).flatten(2))
+        return out
+
+    def new_cache(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> KeyValueCache:
+        empty = torch.empty(batch_size, self.num_kv_heads, 0, self.head_dim, device=device, dtype=dtype)
+        return KeyValueCache(empty, empty)
+
+    def state_bytes(self, length: int) -> int:
+        """Keys and values of `length` tokens of one sequence in float32."""
+        return 2 * length * self.num_kv_heads * self.head_dim * 4
+
+
+def _mask(layout: SequenceLayout, earlier: int) -> Tensor | None:
+    """What each query may see, [T, earlier + T], or None where a plain causal mask (or none, for one token) does."""
+    query = torch.arange(earlier, earlier + layout.positions.shape[0], device=layout.positions.device)
+    if layout.cu_seqlens is None and (earlier == 0 or query.shape[0] == 1):
+        return None
+    key = torch.arange(earlier + query.shape[0], device=query.device)
+    # a token's document begins `position` tokens before it
+    document_start = query - layout.positions
+    return (key <= query[:, None]) & (key >= document_start[:, None])

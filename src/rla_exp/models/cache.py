@@ -1,0 +1,74 @@
+"""What decoding remembers: a state of constant size for the linear mixers, keys and values for attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rla_exp.kernels import State
+
+
+@dataclass
+class LinearCache:
+    """Of a linear mixer. state: S and R [B, H, K, V]; window: the convolution's last inputs [B, kernel - 1, C]."""
+
+    state: State
+    window: Tensor | None
+
+    def num_bytes(self) -> int:
+        return sum(x.numel() * x.element_size() for x in (*self.state, self.window) if x is not None)
+
+
+class KeyValueCache:
+    """Of attention. Keys and values [B, H_kv, length, D] in buffers that double when full."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self._keys, self._values = keys, values
+        self.length = keys.shape[2]
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add k and v, [B, H_kv, T, D], and return all keys and values so far."""
+        end = self.length + k.shape[2]
+        if end > self._keys.shape[2]:
+            capacity = max(end, 2 * self._keys.shape[2])
+            self._keys = self._grown(self._keys, capacity)
+            self._values = self._grown(self._values, capacity)
+        self._keys[:, :, self.length : end] = k.detach()
+        self._values[:, :, self.length : end] = v.detach()
+        self.length = end
+        return self._keys[:, :, :end].to(k.dtype), self._values[:, :, :end].to(v.dtype)
+
+    def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
+        batch_size, num_heads, _, head_dim = buffer.shape
+        grown = buffer.new_empty(batch_size, num_heads, capacity, head_dim)
+        grown[:, :, : self.length] = buffer[:, :, : self.length]
+        return grown
+
+    def num_bytes(self) -> int:
+        """Bytes of the tokens held, not of the room kept for more."""
+        held = self._keys[:, :, : self.length]
+        return 2 * held.numel() * held.element_size()
+
+
+@dataclass
+class Cache:
+    """A whole model's, made by `LanguageModel.new_cache` and moved on in place by every call that gets it.
+
+    No gradient passes through it from one call to the next.
+    """
+
+    layers: list[LinearCache | KeyValueCache]
+    batch_size: int
+    length: int = 0
+    """Tokens seen."""
+
+    def num_bytes(self) -> int:
+        return sum(layer.num_bytes() for layer in self.layers)
+
+
+def zero_state(shape: tuple[int, int, int, int], *, two: bool, device: torch.device, dtype: torch.dtype) -> State:
+    """The state before the first token. shape: (B, H, K, V). two: with R."""
+    first = torch.zeros(shape, device=device, dtype=dtype)
+    return State(first, torch.zeros_like(first) if two else None)

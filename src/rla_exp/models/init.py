@@ -1,0 +1,42 @@
+"""Initial values: each parameter is drawn from its own generator, seeded by (seed, name).
+
+So models that share a parameter's name and shape share its value at equal seed: a baseline and the same model with a
+residual differ in the residual alone, and seeds are paired across the rows of a table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor, nn
+
+
+@runtime_checkable
+class InitializesItself(Protocol):
+    """A module whose own parameters are no plain matrices."""
+
+    def initial_value(self, name: str, generator: Generator, /) -> Tensor:
+        """The first value, on the CPU, of its parameter `name`."""
+        ...
+
+
+@torch.no_grad()
+def initialize(model: nn.Module, *, std: float, seed: int) -> None:
+    """Fill every parameter: matrices N(0, std^2), the others as their module says. Equal on every device."""
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            generator = _generator(seed, f"{module_name}.{name}")
+            if isinstance(module, InitializesItself):
+                value = module.initial_value(name, generator)
+            elif isinstance(module, nn.Linear | nn.Embedding):
+                value = torch.empty(parameter.shape, device="cpu").normal_(0.0, std, generator=generator)
+            else:
+                raise TypeError(f"{module_name}.{name}: {type(module).__name__} does not say how it is initialized")
+            parameter.copy_(value)
+
+
+def _generator(seed: int, name: str) -> Generator:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:4], "big"))
