@@ -37,21 +37,6 @@ def build_model(config: ModelConfig, vocab_size: int, seed: int | None = None) -
 
 def _problems(config: ModelConfig, vocab_size: int) -> list[str]:
     problems = []
-    for key in (
-        "d_model",
-        "num_layers",
-        "mlp_dim",
-        "num_heads",
-        "head_dim_k",
-        "head_dim_v",
-        "num_kv_heads",
-        "conv_size",
-    ):
-        value = getattr(config, key)
-        if value is not None and value < 1:
-            problems.append(f"model.{key} is {value}; it must be at least 1")
-    if problems:
-        return problems
     if config.vocab_size is not None and config.vocab_size < vocab_size:
         problems.append(
             f"model.vocab_size is {config.vocab_size}, but the data's tokens go up to {vocab_size - 1}; "
