@@ -1,0 +1,82 @@
+"""One run of a sweep, before and after."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+JobState = Literal["done", "skipped", "failed", "interrupted"]
+
+LOG_TAIL_LINES = 12
+LOG_TAIL_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A run to be: the overrides that compose it and the folder that it leads to."""
+
+    overrides: tuple[str, ...]
+    """Command-line overrides, as `rla_exp.config.compose` takes them."""
+    folder: Path
+    """The run's folder; jobs of one folder are one run."""
+    device_type: Literal["cpu", "cuda"] = "cpu"
+    """What it computes on; a CUDA job is given one of the visible devices."""
+    threads: int = 1
+    """CPU threads it uses."""
+    label: str = ""
+    """What a display calls it; empty: the last two parts of the folder."""
+
+    @property
+    def name(self) -> str:
+        return self.label or "/".join(self.folder.parts[-2:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOutcome:
+    """What became of a job."""
+
+    job: Job
+    state: JobState
+    """done: trained now. skipped: had a result before. failed: will not be tried again unless asked. interrupted: the
+    same command goes on with it."""
+    cause: str | None = None
+    """Why it failed or stopped, in a line or two."""
+    log_tail: str = ""
+    """The last lines of the failed run's log.txt."""
+    seconds: float = 0.0
+    """Wall time of its process; 0 where none was started."""
+    recorded: bool = False
+    """It failed in an earlier sweep and was not tried again."""
+
+    @property
+    def rerun_command(self) -> str:
+        """The command that runs this job alone, again."""
+        return rerun_command(self.job.overrides, retry_failed=self.state == "failed")
+
+
+def rerun_command(overrides: Sequence[str], *, retry_failed: bool = False) -> str:
+    """The shell command of one run, for the running Python."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    words = [str(python), "-m", "rla_exp.cli.train", *overrides]
+    if retry_failed and "retry_failed=true" not in words:
+        words.append("retry_failed=true")
+    return shlex.join(words)
+
+
+def log_tail(folder: Path) -> str:
+    """The last lines of a run's log.txt, or nothing where there is none."""
+    try:
+        with (folder / "log.txt").open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])

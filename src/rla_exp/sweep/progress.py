@@ -1,0 +1,80 @@
+"""Where a sweep stands: what both displays show, gathered from events and the runs' status.json."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from rla_exp.sweep.job import Job, JobOutcome
+from rla_exp.sweep.pool import Event, JobEnded, JobStarted, Stopping
+from rla_exp.sweep.recorded import read_status
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A job at work, as its status.json has it."""
+
+    job: Job
+    step: int
+    max_steps: int
+    loss: float | None
+    tokens_per_s: float | None
+    seconds_left: float | None
+    """By its own pace so far; None before there is one."""
+
+    @property
+    def share(self) -> float:
+        """Part of its steps that are taken, 0 to 1."""
+        return self.step / self.max_steps if self.max_steps else 0.0
+
+
+class SweepProgress:
+    """Counts of a sweep of `total` distinct runs."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.outcomes: list[JobOutcome] = []
+        self.started: dict[Job, float] = {}
+        self.first_steps: dict[Job, int] = {}
+        self.begun: float | None = None
+        self.stopping = False
+
+    def note(self, event: Event) -> None:
+        """Take in what happened."""
+        match event:
+            case JobStarted(job):
+                self.started[job] = time.monotonic()
+                self.begun = self.begun or time.monotonic()
+            case JobEnded(outcome):
+                self.started.pop(outcome.job, None)
+                self.outcomes.append(outcome)
+            case Stopping():
+                self.stopping = True
+
+    def count(self, state: str) -> int:
+        """Number of jobs that ended in this state."""
+        return sum(outcome.state == state for outcome in self.outcomes)
+
+    def running(self) -> list[RunningJob]:
+        """The jobs at work; reads one small file each."""
+        return [self._running(job, since) for job, since in self.started.items()]
+
+    def seconds_left(self, running: list[RunningJob]) -> float | None:
+        """Of the whole sweep, by the pace of the runs trained so far; None before a tenth of the first one."""
+        if self.begun is None:
+            return None
+        trained = sum(outcome.seconds > 0 for outcome in self.outcomes) + sum(job.share for job in running)
+        left = self.total - len(self.outcomes) - sum(job.share for job in running)
+        return (time.monotonic() - self.begun) * left / trained if trained > 0.1 else None
+
+    def _running(self, job: Job, since: float) -> RunningJob:
+        status = read_status(job.folder)
+        if status is None or status.state != "running":
+            return RunningJob(job, 0, 0, None, None, None)
+        # a resumed run begins at its checkpoint's step
+        first = self.first_steps.setdefault(job, status.step)
+        taken = status.step - first
+        seconds_left = None
+        if taken > 0:
+            seconds_left = (time.monotonic() - since) * (status.max_steps - status.step) / taken
+        return RunningJob(job, status.step, status.max_steps, status.loss, status.tokens_per_s, seconds_left)

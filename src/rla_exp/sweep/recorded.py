@@ -1,0 +1,44 @@
+"""What a run's folder says about a job before it starts, and what is noted there when its process dies."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from rla_exp.errors import RunError
+from rla_exp.runs import RunFolder
+from rla_exp.runs.result import RESULT_FILE
+from rla_exp.runs.status import Status
+from rla_exp.sweep.job import Job, JobOutcome, log_tail
+
+
+def recorded_outcome(job: Job, *, retry_failed: bool) -> JobOutcome | None:
+    """The outcome that an earlier sweep left for this job; None where it is to be run."""
+    if (job.folder / RESULT_FILE).is_file():
+        return JobOutcome(job=job, state="skipped")
+    status = read_status(job.folder)
+    if status is None or status.state != "failed" or retry_failed or "retry_failed=true" in job.overrides:
+        return None
+    return JobOutcome(job=job, state="failed", cause=status.error, log_tail=log_tail(job.folder), recorded=True)
+
+
+def read_status(folder: Path) -> Status | None:
+    """The status in a run's folder; None where there is none, or none that can be read."""
+    try:
+        return RunFolder(folder).read_status()
+    except RunError:
+        # the run itself says so when it starts, with what to do
+        return None
+
+
+def note_death(folder: Path, cause: str) -> None:
+    """Record that the process of an unfinished run is gone, so that nobody takes the run for a running one.
+
+    The state is `interrupted`: the run goes on from its last checkpoint when the same command is given again.
+    """
+    status = read_status(folder)
+    if status is not None and status.state in ("queued", "running"):
+        # where nothing can be written (a full disk) the free lock tells the same
+        with suppress(RunError):
+            RunFolder(folder).write_status(replace(status, state="interrupted", error=cause))

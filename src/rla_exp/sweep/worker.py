@@ -1,0 +1,105 @@
+"""What happens in a worker: one job, its output in the run's log.txt, its end told through a pipe."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from rla_exp.errors import InterruptedRun, UserError
+
+# how long a worker whose sweep has died may take for its checkpoint
+ORPHAN_GRACE_SECONDS = 120.0
+
+Target = Callable[[Sequence[str]], None]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a worker says last; one that is killed says nothing."""
+
+    state: Literal["done", "failed", "interrupted"]
+    cause: str | None = None
+
+
+def train(overrides: Sequence[str]) -> None:
+    """Compose the run that the overrides name and train it."""
+    # imported here: the parent, which only names this function, needs neither torch nor a composed configuration
+    from rla_exp.config import compose
+    from rla_exp.lit.train import train_run
+
+    train_run(compose(overrides))
+
+
+def work(
+    target: Target, overrides: Sequence[str], folder: Path, environment: Mapping[str, str], ending: Connection
+) -> None:
+    """Entry point of a worker.
+
+    Args:
+        target: what to do with the overrides.
+        overrides: the run's overrides.
+        folder: the run's folder; its log.txt takes all output.
+        environment: the environment of the sweep; the server's own is older.
+        ending: where the `Ending` goes.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    os.environ.clear()
+    os.environ.update(environment)
+    _watch_parent()
+    try:
+        _redirect_output(folder)
+        target(overrides)
+    except (KeyboardInterrupt, InterruptedRun) as error:
+        ending.send(Ending("interrupted", str(error) or None))
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        ending.send(Ending("failed", str(error)))
+    except Exception as error:
+        traceback.print_exc()
+        ending.send(Ending("failed", "".join(traceback.format_exception_only(error)).strip()))
+    else:
+        ending.send(Ending("done"))
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # until the run has its own handler, a polite end is the same as Ctrl-C
+    raise KeyboardInterrupt
+
+
+def _redirect_output(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(log, sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    os.dup2(log, sys.__stderr__.fileno() if sys.__stderr__ else 2)
+    os.close(log)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # a crash in native code leaves its Python stack in the log
+    faulthandler.enable()
+
+
+def _watch_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def stop_when_orphaned() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_GRACE_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=stop_when_orphaned, name="watch-parent", daemon=True).start()

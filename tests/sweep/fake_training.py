@@ -1,0 +1,52 @@
+"""A run that trains nothing; its overrides say how it goes. Workers import this module by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rla_exp.errors import InterruptedRun, NonFiniteError
+from rla_exp.runs.folder import RunFolder
+from rla_exp.runs.status import Status
+
+
+def run(overrides: Sequence[str]) -> None:
+    """`steps` steps of `pause` seconds with a checkpoint each, then what `do` says; a result at the end."""
+    settings = dict(override.split("=", 1) for override in overrides)
+    folder = RunFolder(Path(settings["folder"]))
+    steps, pause = int(settings.get("steps", "2")), float(settings.get("pause", "0"))
+    checkpoint = folder.path / "checkpoint"
+    first = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    sys.stdout.write(f"begins at step {first}\n")
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stopped.append(received))
+    for step in range(first + 1, steps + 1):
+        time.sleep(pause)
+        checkpoint.write_text(str(step))
+        folder.write_status(Status(state="running", step=step, max_steps=steps, loss=1.0 / step, tokens_per_s=100.0))
+        if stopped:
+            folder.write_status(Status(state="interrupted", step=step, max_steps=steps))
+            raise InterruptedRun(f"stopped at step {step}")
+    match settings.get("do"):
+        case "raise":
+            raise RuntimeError("the reason")
+        case "diverge" if "retry_failed" not in settings:
+            error = NonFiniteError(7, "blocks.1.mixer", "loss")
+            folder.write_status(Status(state="failed", step=7, max_steps=steps, error=str(error)))
+            raise error
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "leave":
+            os._exit(3)
+        case "nothing":
+            return
+    seen = {"pid": os.getpid(), "parent": os.getppid(), "device": os.environ.get("CUDA_VISIBLE_DEVICES")}
+    seen |= {"threads": os.environ.get("OMP_NUM_THREADS"), "modules": sorted({"torch", "lightning"} & set(sys.modules))}
+    result = {"metrics": {"first_step": float(first)}, "timing": {}, "provenance": seen}
+    (folder.path / "result.json").write_text(json.dumps(result))
