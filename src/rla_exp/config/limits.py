@@ -1,0 +1,180 @@
+"""Which settings contradict each other: sizes that do not divide, steps that never come, parts that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rla_exp.config.schema import ModelConfig, MqarConfig, RunConfig, TextConfig, TrainerConfig
+from rla_exp.config.typed import Problem
+from rla_exp.config.wording import show
+
+WITH_RESIDUAL = ("rla", "rdn")
+
+
+def contradictions(config: RunConfig, ablation_settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Every combination that cannot be run, or would not be what its name says.
+
+    Args:
+        ablation_settings: what the chosen ablation fixes, key of `model` -> value.
+    """
+    yield from _ablation(config, ablation_settings)
+    yield from _mixer(config.model)
+    yield from _residual(config.model)
+    if isinstance(config.data, MqarConfig):
+        yield from _mqar(config.data)
+    else:
+        yield from _text(config.data)
+    yield from _vocabulary(config)
+    yield from _steps(config)
+    yield from _device(config)
+
+
+def ablation_fits(config: RunConfig) -> bool:
+    """Ablations take something out of rla or rdn; full takes nothing out of any model."""
+    return config.ablation == "full" or config.model.name in WITH_RESIDUAL
+
+
+def _ablation(config: RunConfig, fixed: Mapping[str, Any]) -> Iterator[Problem]:
+    name, model = config.ablation, config.model.name
+    if not ablation_fits(config):
+        yield Problem(
+            ("ablation", "model.name"),
+            f"ablation={name}: changes rla and rdn only, not model={model}; leave it out, or choose model=rla or rdn",
+        )
+        return
+    for key, value in fixed.items():
+        actual = getattr(config.model, key)
+        if actual != value:
+            yield Problem(
+                (f"model.{key}", "ablation"),
+                f"model.{key}={show(actual)}: contradicts ablation={name}, which sets {show(value)}; "
+                "use ablation=full to set it by hand",
+            )
+
+
+def _mixer(model: ModelConfig) -> Iterator[Problem]:
+    if model.mixer == "attention":
+        if model.head_dim_v != model.head_dim_k:
+            yield Problem(
+                ("model.head_dim_v", "model.head_dim_k", "model.mixer"),
+                f"model.head_dim_v={model.head_dim_v}: attention needs it equal to model.head_dim_k={model.head_dim_k}",
+            )
+        if model.num_kv_heads is not None and model.num_heads % model.num_kv_heads:
+            yield Problem(
+                ("model.num_kv_heads", "model.num_heads", "model.mixer"),
+                f"model.num_kv_heads={model.num_kv_heads}: must divide model.num_heads={model.num_heads}",
+            )
+    if (model.mixer == "attention" or model.rotary) and model.head_dim_k % 2:
+        yield Problem(
+            ("model.head_dim_k", "model.mixer", "model.rotary"),
+            f"model.head_dim_k={model.head_dim_k}: must be even, for rotary positions turn pairs of entries",
+        )
+    if model.write == "dt":
+        for key, needed in (("decay", "learned"), ("rule", "additive"), ("residual", "off")):
+            if getattr(model, key) != needed:
+                yield Problem(
+                    (f"model.{key}", "model.write"),
+                    f"model.{key}={getattr(model, key)}: model.write=dt (Mamba-2's form) needs {needed}",
+                )
+
+
+def _residual(model: ModelConfig) -> Iterator[Problem]:
+    if model.residual == "off":
+        return
+    if model.gamma == "none":
+        yield Problem(
+            ("model.gamma", "model.residual"),
+            f"model.gamma=none: model.residual={model.residual} needs a correction factor: dedicated, tied or one",
+        )
+    if model.gamma == "tied" and model.write != "beta":
+        yield Problem(
+            ("model.gamma", "model.write", "model.residual"),
+            f"model.gamma=tied: is beta's value, and there is no beta with model.write={model.write}",
+        )
+
+
+def _mqar(data: MqarConfig) -> Iterator[Problem]:
+    for split in ("train", "valid", "test"):
+        for index, segment in enumerate(getattr(data, split)):
+            place = f"data.{split}.{index}.length"
+            if segment.length % 2 or segment.length < 4 * segment.num_pairs:
+                yield Problem(
+                    (place, f"data.{split}"),
+                    f"{place}={segment.length}: must be even and at least 4 times num_pairs={segment.num_pairs}",
+                )
+            if segment.length >= data.vocab_size:
+                yield Problem(
+                    (place, f"data.{split}", "data.vocab_size"),
+                    f"{place}={segment.length}: must be less than data.vocab_size={data.vocab_size}",
+                )
+    lengths = sorted({segment.length for segment in data.train})
+    if data.order == "mixed" and len(lengths) > 1:
+        yield Problem(
+            ("data.order", "data.train"),
+            f"data.order=mixed: needs training segments of one length, not {show(lengths)}; use shuffled or sequential",
+        )
+
+
+def _text(data: TextConfig) -> Iterator[Problem]:
+    if data.valid_fraction + data.test_fraction >= 1:
+        yield Problem(
+            ("data.valid_fraction", "data.test_fraction"),
+            f"data.valid_fraction={data.valid_fraction}: with data.test_fraction={data.test_fraction} "
+            "nothing is left to train on",
+        )
+    if data.source == "files" and not data.paths:
+        yield Problem(
+            ("data.paths", "data.source"), "data.paths: no files are named; write for example data.paths='[my/*.txt]'"
+        )
+    if data.source == "hub" and data.hub_name is None:
+        yield Problem(("data.hub_name", "data.source"), "data.hub_name: data.source=hub needs the data set's name")
+    if data.source == "hub" and data.streaming and data.max_bytes is None:
+        yield Problem(
+            ("data.streaming", "data.max_bytes", "data.source"),
+            "data.streaming=true: needs data.max_bytes, the bytes of text to read before it stops",
+        )
+
+
+def _vocabulary(config: RunConfig) -> Iterator[Problem]:
+    size = config.model.vocab_size
+    needed = config.data.vocab_size if isinstance(config.data, MqarConfig) else 256
+    by_bytes = isinstance(config.data, TextConfig) and config.data.tokenizer == "bytes"
+    if size is not None and size < needed and (by_bytes or isinstance(config.data, MqarConfig)):
+        yield Problem(
+            ("model.vocab_size", "data.vocab_size", "data.tokenizer"),
+            f"model.vocab_size={size}: the data has {needed} tokens; leave it null to take what the data needs",
+        )
+
+
+def _steps(config: RunConfig) -> Iterator[Problem]:
+    trainer = config.trainer
+    if config.optim.warmup_steps > trainer.max_steps:
+        yield Problem(
+            ("optim.warmup_steps", "trainer.max_steps"),
+            f"optim.warmup_steps={config.optim.warmup_steps}: more than trainer.max_steps={trainer.max_steps}",
+        )
+    for key in ("validate_every", "diagnostics_every", "checkpoint_every"):
+        every = getattr(trainer, key)
+        if every is not None and every > trainer.max_steps:
+            yield Problem(
+                (f"trainer.{key}", "trainer.max_steps"),
+                f"trainer.{key}={every}: never comes within trainer.max_steps={trainer.max_steps}; "
+                "make it smaller, or null",
+            )
+
+
+def _device(config: RunConfig) -> Iterator[Problem]:
+    trainer: TrainerConfig = config.trainer
+    if trainer.accelerator != "cpu":
+        return
+    if trainer.precision == "16-mixed":
+        yield Problem(
+            ("trainer.precision", "trainer.accelerator"),
+            "trainer.precision=16-mixed: needs a GPU; on the CPU use 32 or bf16-mixed",
+        )
+    if config.model.backend == "triton":
+        yield Problem(
+            ("model.backend", "trainer.accelerator"),
+            "model.backend=triton: needs a GPU; with trainer.accelerator=cpu use auto, chunked or recurrent",
+        )
