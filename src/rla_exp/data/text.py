@@ -1,0 +1,131 @@
+"""Language modelling on text: full sequences cut from streams of tokens, with or without document boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rla_exp.config.schema import TextConfig
+from rla_exp.data.batch import IGNORE, Batch, CorpusFingerprint, EvalSplit, Split
+from rla_exp.data.order import EpochOrder
+from rla_exp.data.tokenizer import Tokenizer
+from rla_exp.data.tokens import TokenStream, open_tokens
+from rla_exp.errors import ConfigError, DataError
+
+
+class TextData:
+    """Text as `Data`.
+
+    A split is a stream of tokens, t_0 t_1 ..., cut into windows of T = seq_len: window i has the inputs
+    t_{iT} .. t_{iT+T-1} and, as labels, the token after each, so every token but the first is scored once.
+    Training takes full windows, in a new order each epoch, and full batches; held-out splits take all, their last
+    window filled up with unscored end-of-document tokens.
+
+    With document_boundaries a batch is one packed row [1, B T] whose cu_seqlens begin at windows and documents, and
+    the first token of a document, which nothing precedes, is not scored.
+    """
+
+    def __init__(self, config: TextConfig, seed: int, cache_dir: Path, *, progress: bool = False) -> None:
+        problems = text_problems(config)
+        if problems:
+            raise ConfigError(problems)
+        self.config = config
+        corpus = open_tokens(config, cache_dir, progress=progress)
+        self.fingerprint: CorpusFingerprint = corpus.fingerprint
+        self.tokenizer: Tokenizer = corpus.tokenizer
+        self.vocab_size = corpus.tokenizer.vocab_size
+        self._splits = corpus.splits
+
+        windows = (len(self._splits["train"].tokens) - 1) // config.seq_len
+        if windows < config.batch_size:
+            raise DataError(
+                f"data.seq_len={config.seq_len} times data.batch_size={config.batch_size} is more than the "
+                f"{len(self._splits['train'].tokens)} tokens of the training split: lower one of them, or add text"
+            )
+        self.batches_per_epoch = windows // config.batch_size
+        self._order = EpochOrder(windows, seed)
+
+    def train_batch(self, index: int) -> Batch:
+        epoch, place = divmod(index, self.batches_per_epoch)
+        start = place * self.config.batch_size
+        stream = self._splits["train"]
+        return self._batch(stream, self._order(epoch)[start : start + self.config.batch_size], len(stream.tokens) - 1)
+
+    def num_eval_batches(self, split: EvalSplit) -> int:
+        return -(-self._num_eval_windows(split) // self.config.eval_batch_size)
+
+    def eval_batch(self, split: EvalSplit, index: int) -> Batch:
+        if not 0 <= index < self.num_eval_batches(split):
+            raise IndexError(f"{split} has {self.num_eval_batches(split)} batches, there is no batch {index}")
+        start = index * self.config.eval_batch_size
+        stop = min(start + self.config.eval_batch_size, self._num_eval_windows(split))
+        return self._batch(self._splits[split], range(start, stop), self._num_scored(split))
+
+    def _num_scored(self, split: Split) -> int:
+        """Positions of a held-out split that have a next token within its cap."""
+        num_scored = len(self._splits[split].tokens) - 1
+        cap = self.config.max_eval_tokens
+        return num_scored if cap is None else min(num_scored, cap)
+
+    def _num_eval_windows(self, split: Split) -> int:
+        return -(-self._num_scored(split) // self.config.seq_len)
+
+    def _batch(self, stream: TokenStream, windows: Iterable[int] | NDArray[np.int64], num_scored: int) -> Batch:
+        """The batch of these windows of a stream whose first `num_scored` positions count."""
+        T = self.config.seq_len
+        tokens, labels, cuts, num_bytes = [], [], [], 0
+        for row, window in enumerate(windows):
+            start = int(window) * T
+            stop = min(start + T, num_scored)
+            inputs = np.full(T, self.tokenizer.end, dtype=np.int64)
+            targets = np.full(T, IGNORE, dtype=np.int64)
+            inputs[: stop - start] = stream.tokens[start:stop]
+            targets[: stop - start] = stream.tokens[start + 1 : stop + 1]
+            sizes = stream.num_bytes[start + 1 : stop + 1].astype(np.int64)
+            if self.config.document_boundaries:
+                first, last = np.searchsorted(stream.starts, (start, stop + 1))
+                begins = stream.starts[first:last] - start
+                # a document's first token is nobody's label: the position before belongs to another
+                unscored = begins[begins > 0] - 1
+                targets[unscored] = IGNORE
+                sizes[unscored] = 0
+                cuts.append(row * T + np.union1d([0], begins[begins < stop - start]))
+            num_bytes += int(sizes.sum())
+            tokens.append(inputs)
+            labels.append(targets)
+        tokens_, labels_ = torch.from_numpy(np.stack(tokens)), torch.from_numpy(np.stack(labels))
+        cu_seqlens = None
+        if self.config.document_boundaries:
+            tokens_, labels_ = tokens_.reshape(1, -1), labels_.reshape(1, -1)
+            cu_seqlens = torch.from_numpy(np.concatenate([*cuts, [tokens_.numel()]]).astype(np.int32))
+        return Batch(tokens_, labels_, cu_seqlens, None, num_bytes)
+
+
+def text_problems(config: TextConfig) -> list[str]:
+    """Everything that makes the settings impossible, one message a problem, each naming its key."""
+    problems = []
+    for key in ("batch_size", "eval_batch_size", "seq_len", "max_bytes", "max_eval_tokens"):
+        value = getattr(config, key)
+        if value is not None and value < 1:
+            problems.append(f"data.{key}={value}: must be at least 1")
+    for key in ("valid_fraction", "test_fraction"):
+        if not 0 < getattr(config, key) < 1:
+            problems.append(f"data.{key}={getattr(config, key)}: must lie between 0 and 1")
+    if config.valid_fraction + config.test_fraction >= 1:
+        problems.append(
+            f"data.valid_fraction={config.valid_fraction} and data.test_fraction={config.test_fraction} leave nothing "
+            "to train on: their sum must be below 1"
+        )
+    if config.tokenizer == "bpe" and config.bpe_vocab_size < 257:
+        problems.append(f"data.bpe_vocab_size={config.bpe_vocab_size}: 256 bytes and the end of a document need 257")
+    if config.source == "hub" and config.hub_name is None:
+        problems.append("data.hub_name is not set: data.source=hub needs the name of a data set")
+    if config.source == "hub" and config.streaming and config.max_bytes is None:
+        problems.append("data.max_bytes is not set: data.streaming=true needs to know where to stop")
+    if config.source == "files" and not config.paths:
+        problems.append("data.paths is empty: data.source=files needs files or globs, as data.paths=[texts/*.txt]")
+    return problems
