@@ -23,6 +23,10 @@ class DataError(UserError):
     """A corpus, file or tokenizer cannot be used as it is."""
 
 
+class RunError(UserError):
+    """A run's folder, file or checkpoint cannot be used as it is."""
+
+
 class NonFiniteError(UserError):
     """Training met a loss or gradient that is not finite; says at which step and in which layer it began."""
 

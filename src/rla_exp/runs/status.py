@@ -1,0 +1,52 @@
+"""How a run is doing: what status.json holds, for live views and for the next start."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from rla_exp.errors import RunError
+
+RunState = Literal["queued", "running", "done", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """One moment of a run. `running` without the run's lock held means that its process died."""
+
+    state: RunState
+    step: int = 0
+    """Optimizer steps taken."""
+    max_steps: int = 0
+    """Optimizer steps planned."""
+    loss: float | None = None
+    """Last training loss, nats a scored token."""
+    tokens_per_s: float | None = None
+    """Training throughput of the last steps."""
+    error: str | None = None
+    """Why the run failed or stopped."""
+    pid: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=socket.gethostname)
+    updated: float = field(default_factory=time.time)
+    """Seconds since the epoch (time.time) when this was written."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As status.json holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Status:
+        """The inverse of `to_json`; keys that a later version added are left aside.
+
+        Raises:
+            RunError: there is no state, or an unknown one.
+        """
+        if content.get("state") not in get_args(RunState):
+            raise RunError(
+                f"status.json: state is {content.get('state')!r}, allowed are {', '.join(get_args(RunState))}"
+            )
+        known = {item.name for item in fields(cls)}
+        return cls(**{key: value for key, value in content.items() if key in known})
