@@ -1,0 +1,9 @@
+"""Tables and figures, read from the result.json and status.json of runs and from nothing else."""
+
+from rla_exp.report.live import render_rich
+from rla_exp.report.outcome import MixedRunsError
+from rla_exp.report.spec import RunRequest, TableSpec
+from rla_exp.report.table import Cell, Table, collect
+from rla_exp.report.write import write_table
+
+__all__ = ["Cell", "MixedRunsError", "RunRequest", "Table", "TableSpec", "collect", "render_rich", "write_table"]

@@ -1,0 +1,123 @@
+"""What became of each run that a table needs, read from its result.json and status.json and from nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rla_exp.errors import UserError
+from rla_exp.report.spec import RunRequest, TableSpec
+from rla_exp.runs import RunFolder
+
+
+class MixedRunsError(UserError):
+    """The runs of one table come from several sources, devices or corpora, so that they cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run. done: its numbers are there. failed: it ended without usable ones. missing: neither (yet)."""
+
+    request: RunRequest
+    state: Literal["done", "failed", "missing"]
+    folder: str
+    """<experiment>/<name>-<hash8>/seed<k>, free of the machine's paths; empty where the run's folder is unknown."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    timing: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+def read_outcomes(spec: TableSpec, folders: Mapping[RunRequest, Path]) -> list[Outcome]:
+    """One outcome a run of the table. A run whose folder is not given is missing."""
+    return [_read_outcome(request, folders.get(request)) for request in spec.runs()]
+
+
+def _read_outcome(request: RunRequest, path: Path | None) -> Outcome:
+    if path is None:
+        return Outcome(request, "missing", "")
+    name = "/".join(path.parts[-3:])
+    folder = RunFolder(path)
+    result = folder.read_result()
+    if result is None:
+        status = folder.read_status()
+        if status is not None and status.state == "failed":
+            return Outcome(request, "failed", name, error=status.error)
+        return Outcome(request, "missing", name)
+    wrong = [key for key, value in {**result.metrics, **result.timing}.items() if not math.isfinite(value)]
+    return Outcome(
+        request,
+        "failed" if wrong else "done",
+        name,
+        result.metrics,
+        result.timing,
+        result.provenance,
+        f"not finite: {', '.join(sorted(wrong))}" if wrong else None,
+    )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The sources, devices or corpora that runs come from (`what` of these), each with its runs."""
+
+    what: str
+    runs: Mapping[str, Sequence[Outcome]]
+
+    @property
+    def is_mixed(self) -> bool:
+        return len(self.runs) > 1
+
+    def describe(self) -> str:
+        """'device cpu', or 'device differs: cpu (40 runs), NVIDIA H100 (12 runs)'."""
+        if not self.is_mixed:
+            return f"{self.what} {', '.join(self.runs)}"
+        parts = [f"{value} ({len(runs)} run{'s' if len(runs) > 1 else ''})" for value, runs in self.runs.items()]
+        return f"{self.what} differs: {', '.join(parts)}"
+
+
+def read_origins(spec: TableSpec, outcomes: Iterable[Outcome]) -> list[Origin]:
+    """Where the finished runs come from: source and device over the whole table, the corpus for each study."""
+    done = [outcome for outcome in outcomes if outcome.provenance]
+    origins = [
+        _origin("source", done, lambda run: _short(run.provenance.get("sources"))),
+        _origin("device", done, lambda run: str(run.provenance.get("device"))),
+    ]
+    for study in spec.studies.values():
+        runs = [run for run in done if run.request.study == study.key]
+        corpus = _origin(f"corpus of {study.label}", runs, lambda run: _short(run.provenance.get("corpus_sha256")))
+        # generated data has no corpus
+        if set(corpus.runs) - {"none"}:
+            origins.append(corpus)
+    return origins
+
+
+def refuse_mixed(origins: Iterable[Origin]) -> None:
+    """Raise MixedRunsError naming the runs that differ from the most frequent origin."""
+    problems = []
+    for origin in origins:
+        if origin.is_mixed:
+            usual = max(origin.runs, key=lambda value: len(origin.runs[value]))
+            problems.append(f"  - {origin.describe()}; not {usual}:")
+            problems += [
+                f"      {run.folder} ({value})" for value, runs in origin.runs.items() if value != usual for run in runs
+            ]
+    if problems:
+        raise MixedRunsError(
+            "the runs of this table cannot be compared:\n"
+            + "\n".join(problems)
+            + "\nRemove these runs' folders and run the table again, or pass mixed=true to show them all the same."
+        )
+
+
+def _origin(what: str, runs: Iterable[Outcome], value: Callable[[Outcome], str]) -> Origin:
+    by_value: dict[str, list[Outcome]] = {}
+    for run in runs:
+        by_value.setdefault(value(run), []).append(run)
+    return Origin(what, by_value)
+
+
+def _short(sha256: object) -> str:
+    return "none" if sha256 is None else str(sha256)[:12]

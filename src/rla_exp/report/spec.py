@@ -1,0 +1,149 @@
+"""One table at one scale: which runs it needs and what it shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from rla_exp.config.locate import conf_dir
+from rla_exp.errors import ConfigError
+from rla_exp.report.spec_file import AnyColumn, TableFile, parse_table_file, unknown_name
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row in one group: `full` of `rdn`."""
+
+    group: str
+    group_label: str
+    key: str
+    label: str
+    overrides: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Names the row in the whole table, as in rdn/full."""
+        return f"{self.group}/{self.key}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A task with its settings at this scale, and the keys of the rows that are run on it."""
+
+    key: str
+    label: str
+    overrides: tuple[str, ...]
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run that a table needs: the overrides that make it, and the row id, study and seed that it stands for."""
+
+    overrides: tuple[str, ...]
+    row: str
+    study: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table of conf/table/ at one scale."""
+
+    name: str
+    scale: str
+    title: str
+    caption: str
+    warning: str | None
+    lr_rule: str
+    reference: str
+    seeds: tuple[int, ...]
+    rows: tuple[Row, ...]
+    studies: dict[str, Study]
+    columns: dict[str, AnyColumn]
+
+    @classmethod
+    def load(
+        cls, name: str, scale: str, seeds: Sequence[int] | None = None, *, folder: Path | None = None
+    ) -> TableSpec:
+        """Read conf/table/<name>.yaml at a scale.
+
+        `seeds` replaces the scale's own. `folder` is where tables are described (default: the package's conf/table).
+        Raises ConfigError with every problem of the file, or where the table or scale is unknown or seeds are wrong.
+        """
+        folder = conf_dir() / "table" if folder is None else folder
+        path = folder / f"{name}.yaml"
+        if not path.is_file():
+            raise ConfigError([unknown_name("table", name, sorted(file.stem for file in folder.glob("*.yaml")))])
+        try:
+            raw = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+            raise ConfigError([f"{path.name}: cannot be read as YAML: {error}"]) from error
+        file = parse_table_file(raw, path.name)
+        if scale not in file.scales:
+            raise ConfigError([unknown_name("scale", scale, file.scales)])
+        chosen = tuple(file.scales[scale].seeds if seeds is None else seeds)
+        if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
+            raise ConfigError([f"seeds: {list(chosen)}; seeds are one or more distinct integers from 0 on"])
+        return cls._at_scale(name, file, scale, chosen)
+
+    @classmethod
+    def _at_scale(cls, name: str, file: TableFile, scale: str, seeds: tuple[int, ...]) -> TableSpec:
+        settings = file.scales[scale]
+        studies = {
+            key: Study(
+                key,
+                file.studies[key].label,
+                merge_overrides(file.overrides, file.studies[key].overrides, settings.overrides, study.overrides),
+                tuple(row for row in file.rows if study.rows is None or row in study.rows),
+            )
+            for key, study in settings.studies.items()
+        }
+        rows = tuple(
+            Row(group_key, group.label, row_key, row.label, merge_overrides(group.overrides, row.overrides))
+            for group_key, group in file.groups.items()
+            for row_key, row in file.rows.items()
+            if any(row_key in study.rows for study in studies.values())
+        )
+        columns = {
+            key: column
+            for key, column in file.columns.items()
+            if (column.scales is None or scale in column.scales)
+            and (column.kind == "failed" or column.study in studies)
+        }
+        return cls(
+            name=name,
+            scale=scale,
+            title=file.title,
+            caption=f"{file.caption} {settings.caption}",
+            warning=settings.warning,
+            lr_rule=settings.lr_rule,
+            reference=file.reference,
+            seeds=seeds,
+            rows=rows,
+            studies=studies,
+            columns=columns,
+        )
+
+    def runs(self) -> list[RunRequest]:
+        """Every run of the table. Seed by seed, so that an unfinished table compares all rows."""
+        return [
+            RunRequest(merge_overrides(study.overrides, row.overrides, [f"seed={seed}"]), row.id, study.key, seed)
+            for seed in self.seeds
+            for study in self.studies.values()
+            for row in self.rows
+            if row.key in study.rows
+        ]
+
+
+def merge_overrides(*layers: Sequence[str]) -> tuple[str, ...]:
+    """One override a key: a later layer replaces an earlier one's (Hydra refuses a group that is given twice)."""
+    merged: dict[str, str] = {}
+    for override in (override for layer in layers for override in layer):
+        merged[override.partition("=")[0].strip()] = override
+    return tuple(merged.values())

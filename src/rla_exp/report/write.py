@@ -1,0 +1,37 @@
+"""A table's files: results/<table>/<scale>/."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rla_exp.errors import UserError
+from rla_exp.report.cells import to_cells
+from rla_exp.report.delimited import to_csv
+from rla_exp.report.figure import draw_figure, save_figure
+from rla_exp.report.latex import to_latex
+from rla_exp.report.markdown import to_markdown
+from rla_exp.report.table import Table
+
+
+def write_table(table: Table, folder: Path) -> None:
+    """Write table.md, table.csv, table.tex, cells.json, figure.png and figure.svg into `folder`, making it if needed.
+
+    The same runs give the same bytes. Raises UserError where the folder cannot be written.
+    """
+    texts = {
+        "table.md": to_markdown(table),
+        "table.csv": to_csv(table),
+        "table.tex": to_latex(table),
+        "cells.json": json.dumps(to_cells(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    figure = draw_figure(table)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        save_figure(figure, folder)
+    except OSError as error:
+        raise UserError(
+            f"the table cannot be written to {folder}: {error.strerror or error}; choose another folder or free space"
+        ) from error
