@@ -247,6 +247,8 @@ class TrainerConfig:
     precision: Annotated[Literal["32", "bf16-mixed", "16-mixed", "bf16-true"], number_is_text] = "32"
     accumulate: Count = 1
     """Batches an optimizer step."""
+    overfit_batches: Count | None = None
+    """Train on the first batches only, over and over, to see whether a model can learn at all; null: on all."""
     compile: bool = False
     """torch.compile the model."""
     deterministic: bool = True

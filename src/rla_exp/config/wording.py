@@ -29,12 +29,12 @@ def listed(words: Sequence[str], conjunction: str = "or") -> str:
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known name nearest to a misspelt one; of dotted names the last part counts too (`lr` for `optim.lr`)."""
     names = list(known)
-    if whole := get_close_matches(word, names, n=1, cutoff=0.7):
+    if whole := get_close_matches(word, names, n=1, cutoff=0.6):
         return whole[0]
     ends: dict[str, str] = {}
     for name in names:
         ends.setdefault(name.rsplit(".", 1)[-1], name)
-    end = get_close_matches(word.rsplit(".", 1)[-1], ends, n=1, cutoff=0.7)
+    end = get_close_matches(word.rsplit(".", 1)[-1], ends, n=1, cutoff=0.6)
     return ends[end[0]] if end else None
 
 
