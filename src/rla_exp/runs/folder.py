@@ -105,13 +105,19 @@ class RunFolder:
         """What the run last started on."""
         return read_json(self.path / ENVIRONMENT_FILE)
 
-    def write_environment(self, overrides: Sequence[str], device_type: str) -> None:
-        """Describe where the run starts now; earlier starts are kept under "earlier", oldest first."""
-        before = self.read_environment()
+    def write_environment(self, overrides: Sequence[str], device_type: str, *, resumes: bool) -> list[str]:
+        """Describe where the run starts now; the starts it goes on from are kept under "earlier", oldest first.
+
+        Returns:
+            the sources' hashes of all these starts, each once.
+        """
+        before = self.read_environment() if resumes else None
         environment = describe_environment(overrides, device_type)
         if before is not None:
             environment["earlier"] = [*before.pop("earlier", []), before]
         write_json(self.path / ENVIRONMENT_FILE, environment)
+        starts = [*environment.get("earlier", []), environment]
+        return list(dict.fromkeys(str(start["sources"]) for start in starts))
 
     def read_status(self) -> Status | None:
         """How the run is doing; None before its first start."""

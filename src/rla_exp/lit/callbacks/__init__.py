@@ -1,0 +1,8 @@
+"""What happens around the training steps: measuring, showing, saving, stopping."""
+
+from rla_exp.lit.callbacks.diagnostics import Diagnostics
+from rla_exp.lit.callbacks.measure import Measure
+from rla_exp.lit.callbacks.progress import Progress
+from rla_exp.lit.callbacks.step_end import StepEnd
+
+__all__ = ["Diagnostics", "Measure", "Progress", "StepEnd"]
