@@ -186,13 +186,14 @@ class TextConfig:
     document_boundaries: bool = False
     """Pack with cu_seqlens, so that nothing passes from one document to the next."""
     valid_fraction: Share = 0.05
-    """Share of the documents held out for validation (chosen by a hash of their name)."""
+    """Share of the documents held out for validation (chosen by a hash of their name); hub sets that have validation
+    and test splits keep them."""
     test_fraction: Share = 0.05
     """Share of the documents held out for the test."""
     max_eval_tokens: Count | None = None
     """Cap on the tokens of each held-out split; null: all."""
     max_bytes: Count | None = None
-    """Stop reading the source after so many bytes of text; null: all."""
+    """Stop reading the source after so many bytes of text (held-out splits of a hub set: their share of it); null: all."""
     paths: TextList = field(default_factory=list)
     """source=files: files or globs (txt, jsonl, parquet; .gz and .xz too)."""
     text_key: Text = "text"

@@ -66,7 +66,8 @@ def _problem(details: ErrorDetails) -> Problem:
         if key_name(name) in schema_keys():
             other = "text" if name in text_only_keys() else "mqar"
             return Problem(
-                (name, "data.kind"), f"{name}={show(value)}: has no effect with this data; it needs a {other} preset"
+                (name, "data.kind"),
+                f"{name}={show(value)}: has no effect with this data; it needs data of kind {other}",
             )
         meant = did_you_mean(closest(name, schema_keys()))
         return Problem((name,), f"{name}={show(value)}: a file sets it, but there is no such key{meant}")
@@ -83,7 +84,8 @@ def _expected(details: ErrorDetails, name: str) -> str:
         return f"must be one of {', '.join(key.allowed)}{or_null}{did_you_mean(guess)}"
     if details["type"] == "string_pattern_mismatch":
         return "must be letters, digits, _, . and -, in parts separated by /, none beginning with a dot"
-    return details["msg"].replace("Input should be", "must be").replace("List should have", "must have") + or_null
+    message = details["msg"].replace("Input should be", "must be").replace("List should have", "must have")
+    return message.replace(" after validation", "") + or_null
 
 
 def _key(location: tuple[int | str, ...]) -> str:

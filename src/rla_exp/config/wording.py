@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher
+from operator import itemgetter
 from typing import Any
+
+# the share of letters in common, difflib's own threshold
+NEAR = 0.6
 
 
 def show(value: Any) -> str:
@@ -27,15 +31,17 @@ def listed(words: Sequence[str], conjunction: str = "or") -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known name nearest to a misspelt one; of dotted names the last part counts too (`lr` for `optim.lr`)."""
-    names = list(known)
-    if whole := get_close_matches(word, names, n=1, cutoff=0.6):
-        return whole[0]
-    ends: dict[str, str] = {}
-    for name in names:
-        ends.setdefault(name.rsplit(".", 1)[-1], name)
-    end = get_close_matches(word.rsplit(".", 1)[-1], ends, n=1, cutoff=0.6)
-    return ends[end[0]] if end else None
+    """The known name nearest to a misspelt one, or none that is near. The last part of a dotted name decides whether
+    it is near (`lr` is `optim.lr`), the parts before it only which is nearest.
+    """
+    section, _, end = word.rpartition(".")
+    scored = []
+    for name in known:
+        known_section, _, known_end = name.rpartition(".")
+        likeness = SequenceMatcher(None, end, known_end).ratio()
+        if likeness >= NEAR:
+            scored.append((likeness + SequenceMatcher(None, section, known_section).ratio() / 2, name))
+    return max(scored, key=itemgetter(0))[1] if scored else None
 
 
 def did_you_mean(guess: str | None) -> str:
