@@ -193,7 +193,7 @@ class TextConfig:
     max_eval_tokens: Count | None = None
     """Cap on the tokens of each held-out split; null: all."""
     max_bytes: Count | None = None
-    """Stop reading the source after so many bytes of text (held-out splits of a hub set: their share of it); null: all."""
+    """Stop reading the source after so many bytes of text (hub sets: held-out splits their share); null: all."""
     paths: TextList = field(default_factory=list)
     """source=files: files or globs (txt, jsonl, parquet; .gz and .xz too)."""
     text_key: Text = "text"

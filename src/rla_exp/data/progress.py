@@ -19,6 +19,7 @@ def byte_progress(description: str, total: int | None, *, shown: bool) -> Iterat
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as progress:
         task = progress.add_task(description, total=total)
         yield lambda num_bytes: progress.advance(task, num_bytes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import io
+import os
 import sysconfig
 import tokenize
 import warnings
@@ -48,7 +49,11 @@ def stdlib_files(source: str) -> list[Path]:
         DataError: this Python comes without its library's sources.
     """
     root = stdlib_root()
-    files = [path for path in root.rglob("*.py") if not _left_out(path.relative_to(root))]
+    files = []
+    for folder, subfolders, names in os.walk(root):
+        # pruned in place, so that the walk leaves them out
+        subfolders[:] = [name for name in subfolders if not _left_out(name)]
+        files += [Path(folder, name) for name in names if name.endswith(".py") and not _left_out(name)]
     if source == "stdlib_docs" and (root / _TOPICS).is_file():
         files.append(root / _TOPICS)
     if not files:
@@ -72,9 +77,9 @@ def stdlib_documents(source: str) -> Iterator[Document]:
             yield Document(name, "\n\n".join(_long_docstrings(name, code)))
 
 
-def _left_out(path: Path) -> bool:
-    # _sysconfigdata holds the machine's build settings
-    return bool(_LEFT_OUT.intersection(path.parts)) or path.parts[0].startswith(("config-", "_sysconfigdata"))
+def _left_out(name: str) -> bool:
+    # _sysconfigdata and config- hold the machine's build settings
+    return name in _LEFT_OUT or name.startswith(("config-", "_sysconfigdata"))
 
 
 def _read_source(path: Path) -> str:

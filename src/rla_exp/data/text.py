@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +62,7 @@ class TextData:
             raise IndexError(f"{split} has {self.num_eval_batches(split)} batches, there is no batch {index}")
         start = index * self.config.eval_batch_size
         stop = min(start + self.config.eval_batch_size, self._num_eval_windows(split))
-        return self._batch(self._splits[split], range(start, stop), self._num_scored(split))
+        return self._batch(self._splits[split], np.arange(start, stop), self._num_scored(split))
 
     def _num_scored(self, split: Split) -> int:
         """Positions of a held-out split that have a next token within its cap."""
@@ -74,35 +73,32 @@ class TextData:
     def _num_eval_windows(self, split: Split) -> int:
         return -(-self._num_scored(split) // self.config.seq_len)
 
-    def _batch(self, stream: TokenStream, windows: Iterable[int] | NDArray[np.int64], num_scored: int) -> Batch:
-        """The batch of these windows of a stream whose first `num_scored` positions count."""
+    def _batch(self, stream: TokenStream, windows: NDArray[np.int64], num_scored: int) -> Batch:
+        """The batch of these windows [B] of a stream whose first `num_scored` positions have a label."""
         T = self.config.seq_len
-        tokens, labels, cuts, num_bytes = [], [], [], 0
-        for row, window in enumerate(windows):
-            start = int(window) * T
-            stop = min(start + T, num_scored)
-            inputs = np.full(T, self.tokenizer.end, dtype=np.int64)
-            targets = np.full(T, IGNORE, dtype=np.int64)
-            inputs[: stop - start] = stream.tokens[start:stop]
-            targets[: stop - start] = stream.tokens[start + 1 : stop + 1]
-            sizes = stream.num_bytes[start + 1 : stop + 1].astype(np.int64)
-            if self.config.document_boundaries:
-                first, last = np.searchsorted(stream.starts, (start, stop + 1))
-                begins = stream.starts[first:last] - start
-                # a document's first token is nobody's label: the position before belongs to another
-                unscored = begins[begins > 0] - 1
-                targets[unscored] = IGNORE
-                sizes[unscored] = 0
-                cuts.append(row * T + np.union1d([0], begins[begins < stop - start]))
-            num_bytes += int(sizes.sum())
-            tokens.append(inputs)
-            labels.append(targets)
-        tokens_, labels_ = torch.from_numpy(np.stack(tokens)), torch.from_numpy(np.stack(labels))
+        at = windows[:, None] * T + np.arange(T)  # [B, T]
+        scored = at < num_scored
+        after = np.minimum(at, num_scored - 1) + 1
+        tokens = np.where(scored, stream.tokens[after - 1].astype(np.int64), self.tokenizer.end)
         cu_seqlens = None
         if self.config.document_boundaries:
-            tokens_, labels_ = tokens_.reshape(1, -1), labels_.reshape(1, -1)
-            cu_seqlens = torch.from_numpy(np.concatenate([*cuts, [tokens_.numel()]]).astype(np.int32))
-        return Batch(tokens_, labels_, cu_seqlens, None, num_bytes)
+            begins = scored & stream.is_start(after)
+            # sequences begin with their window, and where the position before is followed by a new document
+            first = np.ones_like(scored)
+            first[:, 1:] = begins[:, :-1] & scored[:, 1:]
+            cu_seqlens = torch.from_numpy(np.append(np.flatnonzero(first), first.size).astype(np.int32))
+            # that position's label would come from another document
+            scored &= ~begins
+        labels = np.where(scored, stream.tokens[after].astype(np.int64), IGNORE)
+        num_bytes = int(stream.num_bytes[after][scored].sum(dtype=np.int64))
+        shape = (-1, T) if cu_seqlens is None else (1, -1)
+        return Batch(
+            torch.from_numpy(tokens).reshape(shape),
+            torch.from_numpy(labels).reshape(shape),
+            cu_seqlens,
+            None,
+            num_bytes,
+        )
 
 
 def text_problems(config: TextConfig) -> list[str]:

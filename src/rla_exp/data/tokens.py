@@ -32,7 +32,13 @@ class TokenStream:
     num_bytes: NDArray[np.uint16]
     """[n]: bytes of text that each token stands for (memory-mapped)."""
     starts: NDArray[np.int64]
-    """Where documents begin."""
+    """Where documents begin, ascending."""
+
+    def is_start(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a document begins at each of these positions, of any shape."""
+        nearest = np.minimum(np.searchsorted(self.starts, positions), len(self.starts) - 1)
+        found: NDArray[np.bool_] = self.starts[nearest] == positions
+        return found
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,11 @@ def _paths(folder: Path, split: Split) -> tuple[Path, Path, Path]:
 
 def _open_stream(folder: Path, split: Split, dtype: np.dtype[Any]) -> TokenStream:
     tokens, num_bytes, starts = _paths(folder, split)
+    # plain arrays over the mapped files: a memmap's own indexing costs ten times as much
     return TokenStream(
-        np.memmap(tokens, dtype=dtype, mode="r"), np.memmap(num_bytes, dtype=np.uint16, mode="r"), np.load(starts)
+        np.memmap(tokens, dtype=dtype, mode="r").view(np.ndarray),
+        np.memmap(num_bytes, dtype=np.uint16, mode="r").view(np.ndarray),
+        np.load(starts),
     )
 
 

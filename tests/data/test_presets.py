@@ -1,0 +1,47 @@
+"""The presets of conf/data: possible as they stand, and the field's numbers where they claim them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rla_exp.config.schema import MqarConfig, MqarSegment, TextConfig
+from rla_exp.data import build_data
+from rla_exp.data.mqar import mqar_problems
+from rla_exp.data.text import text_problems
+
+FOLDER = Path(__file__).parents[2] / "conf" / "data"
+PRESETS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def preset(name):
+    settings = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    if settings["kind"] == "text":
+        return TextConfig(**settings)
+    for split in ("train", "valid", "test"):
+        settings[split] = [MqarSegment(**segment) for segment in settings[split]]
+    return MqarConfig(**settings)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_possible_and_named_as_its_file(name):
+    config = preset(name)
+    assert config.name == name
+    assert (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").startswith("# @package data\n# ")
+    problems = mqar_problems(config) if isinstance(config, MqarConfig) else text_problems(config)
+    # files has no default: the user says which
+    assert [problem.split(":")[0] for problem in problems] == (["data.paths is empty"] if name == "files" else [])
+
+
+def test_zoology_has_the_published_numbers(tmp_path):
+    data = build_data(preset("mqar_zoology"), seed=0, cache_dir=tmp_path)
+    # 180,000 sequences in batches of 256 of one segment each
+    assert data.batches_per_epoch == 707
+    assert data.num_eval_batches("test") == 7 * 32
+    last = data.eval_batch("test", 7 * 32 - 1)
+    assert last.tokens.shape == (8, 1024)
+    assert ((last.labels != -100).sum(1) == 256).all()
+    shapes = [tuple(data.train_batch(i).tokens.shape) for i in (0, 390, 391, 706, 707)]
+    assert shapes == [(256, 64), (160, 64), (256, 128), (32, 256), (256, 64)]
