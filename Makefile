@@ -1,0 +1,56 @@
+# `make help` lists the commands. Every variable can be given on the command line: make reproduce-table SCALE=smoke
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# another package index for torch alone, so that a laptop need not fetch the CUDA build:
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+TABLE ?= ablation
+SCALE ?= cpu
+SEEDS ?=
+JOBS ?=
+# test processes; each uses one thread
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce-table test test-gpu lint format type clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 20
+
+setup: $(VENV)/.installed  ## create .venv with everything that training and the tests need
+
+# a complete environment leaves this file; an interrupted installation is taken up again
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "rla_exp needs Python 3.11 or newer; name one: make setup PYTHON=python3.12"; exit 1; }
+	@echo "setting up $(VENV): this fetches PyTorch once and takes a few minutes"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet -c constraints.txt --index-url $(TORCH_INDEX) torch)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+reproduce-table: setup  ## train what is missing of TABLE at SCALE (smoke, cpu, gpu, paper) and write results/TABLE/SCALE/
+	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS))
+
+test: setup lint type  ## format, lint and type checks and every test that needs no GPU
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not gpu"
+
+test-gpu: setup  ## the tests that need a CUDA GPU
+	$(BIN)/python -m pytest -m gpu
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup  ## write the format and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: setup
+	$(BIN)/mypy
+
+clean:  ## remove caches; runs, results and the environment stay
+	rm -rf .mypy_cache .pytest_cache .ruff_cache build dist src/*.egg-info
