@@ -58,7 +58,7 @@ def _bounded(rows: Any, config: TextConfig, split: Split | None) -> Iterator[Doc
 
 
 def _explain(config: TextConfig, error: Exception) -> str:
-    reason = str(error).splitlines()[0] if str(error) else "no reason given"
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else "no reason given"
     return (
         f"cannot read data.hub_name={config.hub_name}: {type(error).__name__}: {reason}. "
         "If this machine has no network: run once where there is one and copy the folder of paths.cache "

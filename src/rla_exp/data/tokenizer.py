@@ -206,7 +206,7 @@ def _fetch(name: str) -> list[Path]:
         return _local_files(Path(snapshot_download(name, allow_patterns=_HUB_FILES)))
     # errors of httpx and of the hub's client, which share no base class
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else "no reason given"
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else "no reason given"
         raise DataError(
             f"data.tokenizer={name}: cannot fetch it from the hub: {type(error).__name__}: {reason}. Without a "
             "network take data.tokenizer=bytes or bpe, or the folder of a tokenizer copied from elsewhere"

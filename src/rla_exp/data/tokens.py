@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,21 +64,7 @@ def open_tokens(config: TextConfig, cache_dir: Path, *, progress: bool = False) 
         "valid_fraction": config.valid_fraction,
         "test_fraction": config.test_fraction,
     }
-    tokenizer: Tokenizer
-    if config.tokenizer == "bytes":
-        tokenizer, identity = ByteTokenizer(), "bytes"
-    else:
-        if config.tokenizer == "bpe":
-            tokenizer_folder = cache_dir / "tokenizers" / key_of(bpe_vocab_size=config.bpe_vocab_size, **parts)
-
-            def train(partial: Path) -> Info:
-                train_bpe(corpus.documents(splits["train"]), config.bpe_vocab_size, partial)
-                return {}
-
-            cached_folder(tokenizer_folder, train)
-        else:
-            tokenizer_folder = subword_folder(config.tokenizer, cache_dir)
-        tokenizer, identity = load_subword(tokenizer_folder), tokenizer_folder.name
+    tokenizer, identity = _tokenizer(config, corpus, splits["train"], parts, cache_dir, progress=progress)
     folder = cache_dir / "tokens" / key_of(tokenizer=identity, **parts)
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
 
@@ -92,13 +78,40 @@ def open_tokens(config: TextConfig, cache_dir: Path, *, progress: bool = False) 
     return TokenizedCorpus(corpus.fingerprint, streams, tokenizer)
 
 
+def _tokenizer(
+    config: TextConfig,
+    corpus: Corpus,
+    documents: NDArray[np.int64],
+    parts: dict[str, Any],
+    cache_dir: Path,
+    *,
+    progress: bool,
+) -> tuple[Tokenizer, str]:
+    """The tokenizer and what identifies it; a BPE is trained on `documents`, the training split."""
+    if config.tokenizer == "bytes":
+        return ByteTokenizer(), "bytes"
+    if config.tokenizer != "bpe":
+        folder = subword_folder(config.tokenizer, cache_dir)
+        return load_subword(folder), folder.name
+    folder = cache_dir / "tokenizers" / key_of(bpe_vocab_size=config.bpe_vocab_size, **parts)
+
+    def train(partial: Path) -> Info:
+        with byte_progress("training the BPE", corpus.num_bytes(documents), shown=progress) as advance:
+            texts = (_counted(text, advance) for text in corpus.documents(documents))
+            train_bpe(texts, config.bpe_vocab_size, partial)
+        return {}
+
+    cached_folder(folder, train)
+    return load_subword(folder), folder.name
+
+
 def _paths(folder: Path, split: Split) -> tuple[Path, Path, Path]:
     return folder / f"{split}.tokens", folder / f"{split}.num_bytes", folder / f"{split}.starts.npy"
 
 
 def _open_stream(folder: Path, split: Split, dtype: np.dtype[Any]) -> TokenStream:
     tokens, num_bytes, starts = _paths(folder, split)
-    # plain arrays over the mapped files: a memmap's own indexing costs ten times as much
+    # plain arrays over the mapped files: a memmap's own indexing is far slower
     return TokenStream(
         np.memmap(tokens, dtype=dtype, mode="r").view(np.ndarray),
         np.memmap(num_bytes, dtype=np.uint16, mode="r").view(np.ndarray),
@@ -136,6 +149,11 @@ def _write_stream(
                 num_bytes_file.write(encoded.num_bytes.astype(np.uint16).tobytes())
                 advance(int(encoded.num_bytes.sum()))
     np.save(starts_path, np.asarray(starts, dtype=np.int64))
+
+
+def _counted(text: str, advance: Callable[[int], None]) -> str:
+    advance(len(text.encode()))
+    return text
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
