@@ -22,13 +22,10 @@ class LiveStatus:
     _written: float = -float("inf")
 
     def update(self, step: int, loss: float, tokens_per_s: float) -> None:
-        """Tell the step, loss and throughput."""
+        """Take note of the end of a step."""
         self.step, self.loss, self.tokens_per_s = step, loss, tokens_per_s
-        self.write("running")
-
-    def is_due(self) -> bool:
-        """Whether a new status would be written now."""
-        return time.monotonic() - self._written >= SECONDS_BETWEEN_WRITES
+        if time.monotonic() - self._written >= SECONDS_BETWEEN_WRITES:
+            self.write("running")
 
     def write(self, state: RunState, error: str | None = None) -> None:
         """Write the status as it is now."""

@@ -25,8 +25,8 @@ from rla_exp.models import LanguageModel
 class LanguageModule(LightningModule):
     """AdamW on the cross entropy of the labelled tokens; stops before a step that is not finite.
 
-    After an optimizer step `loss` (mean over the accumulated batches, nats) and `grad_norm` (before clipping) are
-    the step's, and `lr` is the rate it took; `held_out` has the metrics of the last validation and test, as "valid/loss", "test/accuracy", ...
+    After an optimizer step `loss` (mean over the accumulated batches, nats), `grad_norm` (before clipping) and `lr` are
+    the step's. `held_out` has the metrics of the last validation and test, as "valid/loss", "test/accuracy", ...
     """
 
     def __init__(self, model: LanguageModel, config: RunConfig) -> None:
@@ -74,7 +74,7 @@ class LanguageModule(LightningModule):
         Raises:
             NonFiniteError: the loss or a gradient is not finite; the parameters are still those before the step.
         """
-        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
         # one wait for the device for both
         self.loss, self.grad_norm = torch.stack([torch.stack(self._losses).float().mean(), norm.float()]).tolist()

@@ -89,7 +89,7 @@ class RunFolder:
         file = self.path / CONFIG_FILE
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise RunError(f"cannot read {file}: {error}; delete the run's folder to start over") from error

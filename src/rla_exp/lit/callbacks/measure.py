@@ -62,8 +62,7 @@ class Measure(Callback):
         self._loss_sum += pl_module.loss
         self._num_losses += 1
         step = trainer.global_step
-        if self._status.is_due():
-            self._status.update(step, pl_module.loss, self._timing.recent_tokens_per_s)
+        self._status.update(step, pl_module.loss, self._timing.recent_tokens_per_s)
         if step % self._log_every == 0 or step == trainer.max_steps:
             self._recorder.add(
                 {
