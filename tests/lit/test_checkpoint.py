@@ -73,9 +73,7 @@ class Code:
         return os.system, ("touch owned",)
 
 
-def test_code_in_a_checkpoint_does_not_run(
-    tmp_path: Path, module: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path, module: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": Code(), "global_step": 1}, tmp_path / "last.ckpt")
     assert newest_checkpoint(tmp_path, module) is None

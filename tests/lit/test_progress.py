@@ -32,9 +32,7 @@ def test_plain_lines(
     assert " tokens/s  " in lines[-1]
 
 
-def test_without_progress_nothing_is_said(
-    make_run: Callable[..., Composed], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_without_progress_nothing_is_said(make_run: Callable[..., Composed], capfd: pytest.CaptureFixture[str]) -> None:
     train_run(make_run(progress=False))
     assert capfd.readouterr() == ("", "")
 
