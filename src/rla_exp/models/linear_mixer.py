@@ -136,6 +136,9 @@ def _operator_options(config: ModelConfig) -> dict[str, Any]:
         "normalize_qk": config.qk_norm == "l2",
         "backend": config.backend,
     }
+    if config.skip:
+        # what D v is added to must not be scaled down; Mamba-2's q is not, and elsewhere the norm undoes any scale
+        options["scale"] = 1.0
     if config.residual != "off":
         options["output"] = config.output
     if config.residual == "fit":
