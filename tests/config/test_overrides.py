@@ -2,7 +2,7 @@
 
 import pytest
 
-from rla_exp.config import compose, compose_all, compose_sweep
+from rla_exp.config import compose, compose_sweep
 from rla_exp.config.overrides import for_hydra
 from rla_exp.errors import ConfigError
 
@@ -160,15 +160,6 @@ def test_every_value_of_a_sweep_is_checked(problems):
 )
 def test_a_sweep_that_cannot_be_counted_out_is_refused(problems, override, problem):
     assert problems(override, sweep=True) == [problem]
-
-
-def test_problems_of_many_runs_come_together():
-    with pytest.raises(ConfigError) as caught:
-        compose_all([["model=rla"], ["model=rnd"], ["seed=x"], ["seed=x"]])
-    assert list(caught.value.problems) == [
-        f"model=rnd: no such option; allowed: {MODELS}; did you mean rdn?",
-        "seed=x: must be a valid integer",
-    ]
 
 
 def test_hydra_is_given_what_yaml_files_leave_out():

@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
+from rla_exp.config import Composed
 from rla_exp.config.catalog import Catalog
-from rla_exp.config.keys import key_name, schema_keys
+from rla_exp.config.effects import without_effect
+from rla_exp.config.keys import schema_keys
 
 WIDTH = 120
 COMMENT_COLUMN = 34
@@ -52,42 +54,45 @@ def help_text(program: str, catalog: Catalog, info: tuple[str, ...]) -> str:
     return HELP.format(program=program, info=", ".join(info), groups=_groups(catalog))
 
 
-def commented(resolved: Mapping[str, Any], package: str | None = None) -> str:
+def commented(composed: Composed, package: str | None = None) -> str:
     """A configuration as YAML, the meaning of every key beside it.
 
     Args:
-        resolved: `Composed.resolved`.
         package: a part of it, `optim` or `optim.lr`; None: all.
 
     Raises:
         KeyError: there is no such part.
     """
-    part: Any = resolved
+    part: Any = composed.resolved
     for name in package.split(".") if package else ():
+        if not isinstance(part, Mapping):
+            raise KeyError(name)
         part = part[name]
     if not isinstance(part, Mapping):
         return _scalar(part) + "\n"
-    return "\n".join(_lines(part, prefix=f"{package}." if package else "", indent="")) + "\n"
+    docs = {name: key.doc for name, key in schema_keys().items()}
+    docs |= dict.fromkeys(without_effect(composed.config), "(no effect here)")
+    return "\n".join(_lines(part, docs, prefix=f"{package}." if package else "", indent="")) + "\n"
 
 
-def _lines(section: Mapping[str, Any], prefix: str, indent: str) -> list[str]:
+def _lines(section: Mapping[str, Any], docs: Mapping[str, str], prefix: str, indent: str) -> list[str]:
     lines: list[str] = []
     for key, value in section.items():
+        doc = docs.get(prefix + key, "")
         if isinstance(value, Mapping):
-            lines += [f"{indent}{key}:", *_lines(value, f"{prefix}{key}.", f"{indent}  ")]
+            lines += [f"{indent}{key}:", *_lines(value, docs, f"{prefix}{key}.", f"{indent}  ")]
         elif isinstance(value, list) and value:
-            lines += [_beside(f"{indent}{key}:", prefix + key), *(f"{indent}  - {_scalar(item)}" for item in value)]
+            lines += [_beside(f"{indent}{key}:", doc), *(f"{indent}  - {_scalar(item)}" for item in value)]
         else:
-            lines.append(_beside(f"{indent}{key}: {_scalar(value)}", prefix + key))
+            lines.append(_beside(f"{indent}{key}: {_scalar(value)}", doc))
     return lines
 
 
-def _beside(line: str, key: str) -> str:
-    known = schema_keys().get(key_name(key))
-    if known is None or not known.doc:
+def _beside(line: str, doc: str) -> str:
+    if not doc:
         return line
     start = max(COMMENT_COLUMN, len(line) + 2)
-    first, *rest = textwrap.wrap(known.doc, max(WIDTH - start - 2, 40))
+    first, *rest = textwrap.wrap(doc, max(WIDTH - start - 2, 40))
     # what does not fit stands below, in the same column
     return "\n".join([f"{line.ljust(start)}# {first}", *(f"{'':{start}}# {more}" for more in rest)])
 
@@ -108,6 +113,6 @@ def _groups(catalog: Catalog) -> str:
         for option in options:
             mark = "*" if option == catalog.defaults[group] else " "
             entry = f"  {mark} {option.ljust(width)}"
-            sentence = catalog.summary(group, option).split(". ")[0].removesuffix(".")
+            sentence = catalog.summary(group, option).removesuffix(".")
             lines.append(entry + textwrap.shorten(sentence, WIDTH - len(entry), placeholder=" ..."))
     return "\n".join(lines) + "\n"

@@ -62,8 +62,8 @@ def _train(composed: Composed) -> None:
 
 def _print_config(composed: Composed, package: str | None) -> None:
     try:
-        print(commented(composed.resolved, package), end="")
-    except (KeyError, TypeError):
+        print(commented(composed, package), end="")
+    except KeyError:
         guess = closest(str(package), [*composed.resolved, *schema_keys()])
         raise ConfigError([f"--package {package}: there is no such part{did_you_mean(guess)}"]) from None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +36,11 @@ class Catalog:
 
     def summary(self, group: str, option: str) -> str:
         """The first sentence of a file's opening comment."""
-        for line in (self.folder / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines():
-            if not line.startswith("#"):
-                break
-            text = line.lstrip("# ").strip()
-            if text and not text.startswith("@package"):
-                return text
-        return ""
+        lines = (self.folder / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
+        comment = [line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines)]
+        text = " ".join(line for line in comment if not line.startswith("@package"))
+        sentence = re.match(r".+?[.?](?=\s|$)", text)
+        return sentence[0] if sentence else text
 
 
 @cache

@@ -6,7 +6,7 @@ Hydra composes the files; values are set, typed and checked here, so that one er
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -52,17 +52,7 @@ def compose(overrides: Sequence[str], *, conf: Path | None = None) -> Composed:
     Raises:
         ConfigError: with every unknown name, wrong type, wrong range, contradiction and setting without effect.
     """
-    return compose_all([overrides], conf=conf)[0]
-
-
-def compose_all(jobs: Iterable[Sequence[str]], *, conf: Path | None = None) -> list[Composed]:
-    """The configurations of many runs, each from its own overrides.
-
-    Raises:
-        ConfigError: with every problem of every run.
-    """
-    catalog = read_catalog(conf or conf_dir())
-    return _compose_requests([read_request(overrides, catalog, sweep=False) for overrides in jobs], catalog)
+    return _compose(overrides, conf or conf_dir(), sweep=False)[0]
 
 
 def compose_sweep(overrides: Sequence[str], *, conf: Path | None = None) -> list[Composed]:
@@ -71,20 +61,19 @@ def compose_sweep(overrides: Sequence[str], *, conf: Path | None = None) -> list
     Raises:
         ConfigError: with every problem of every run.
     """
-    catalog = read_catalog(conf or conf_dir())
-    return _compose_requests([read_request(overrides, catalog, sweep=True)], catalog)
+    return _compose(overrides, conf or conf_dir(), sweep=True)
 
 
-def _compose_requests(requests: Iterable[Request], catalog: Catalog) -> list[Composed]:
-    problems: list[str] = []
+def _compose(overrides: Sequence[str], conf: Path, *, sweep: bool) -> list[Composed]:
+    catalog = read_catalog(conf)
+    request = read_request(overrides, catalog, sweep=sweep)
+    problems = list(request.problems)
     runs: list[Composed] = []
-    for request in requests:
-        problems.extend(request.problems)
-        for settings in request.runs():
-            composed, found = _compose_run(settings, request, catalog)
-            problems.extend(found)
-            if composed is not None:
-                runs.append(composed)
+    for settings in request.runs():
+        composed, found = _compose_run(settings, request, catalog)
+        problems.extend(found)
+        if composed is not None:
+            runs.append(composed)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return runs

@@ -63,21 +63,24 @@ EFFECTS = (
 
 def idle(config: RunConfig, explicit: Collection[str]) -> Iterator[Problem]:
     """Settings without effect: typed ones at any value, ones from files where they differ from the default."""
-    reported: set[str] = set()
-    for effect in EFFECTS:
-        if not all(_has(config, name) for name, _ in effect.needs):
-            continue
-        if any(_get(config, name) == value for name, value in effect.needs):
-            continue
-        now = listed(list(dict.fromkeys(_said(config, name, _get(config, name)) for name, _ in effect.needs)), "and")
-        needed = listed([_said(config, name, value) for name, value in effect.needs])
-        for name in effect.keys:
-            value = _get(config, name)
-            if name in reported or not (name in explicit or value != schema_keys()[name].default):
-                continue
-            reported.add(name)
+    for name, effect in without_effect(config).items():
+        value = _get(config, name)
+        if name in explicit or value != schema_keys()[name].default:
             reads = tuple(dict.fromkeys(need for need, _ in effect.needs))
+            now = listed(list(dict.fromkeys(_said(config, need, _get(config, need)) for need in reads)), "and")
+            needed = listed([_said(config, need, value) for need, value in effect.needs])
             yield Problem((name, *reads), f"{name}={show(value)}: has no effect with {now}; it needs {needed}")
+
+
+def without_effect(config: RunConfig) -> dict[str, Effect]:
+    """The keys that do nothing in this configuration, each with the rule that says so."""
+    found: dict[str, Effect] = {}
+    for effect in EFFECTS:
+        known = all(_has(config, name) for name, _ in effect.needs)
+        if known and not any(_get(config, name) == value for name, value in effect.needs):
+            for name in effect.keys:
+                found.setdefault(name, effect)
+    return found
 
 
 def _said(config: RunConfig, name: str, value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from rla_exp.config.keys import key_name, schema_keys, text_only_keys
+from rla_exp.config.keys import key_name, schema_keys, sections, text_only_keys
 from rla_exp.config.schema import RunConfig
 from rla_exp.config.wording import closest, did_you_mean, show
 from rla_exp.errors import ConfigError
@@ -69,7 +69,7 @@ def _problem(details: ErrorDetails) -> Problem:
                 (name, "data.kind"),
                 f"{name}={show(value)}: has no effect with this data; it needs data of kind {other}",
             )
-        meant = did_you_mean(closest(name, schema_keys()))
+        meant = did_you_mean(closest(name, [*schema_keys(), *sections()]))
         return Problem((name,), f"{name}={show(value)}: a file sets it, but there is no such key{meant}")
     if value == "???":
         return Problem((name,), f"{name}: nothing sets it; write {name}=VALUE")

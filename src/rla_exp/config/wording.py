@@ -32,16 +32,20 @@ def listed(words: Sequence[str], conjunction: str = "or") -> str:
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known name nearest to a misspelt one, or none that is near. The last part of a dotted name decides whether
-    it is near (`lr` is `optim.lr`), the parts before it only which is nearest.
+    it is near (`lr` is `optim.lr`); which is nearest, the parts before it too.
     """
     section, _, end = word.rpartition(".")
     scored = []
     for name in known:
         known_section, _, known_end = name.rpartition(".")
-        likeness = SequenceMatcher(None, end, known_end).ratio()
+        likeness = _likeness(end, known_end)
         if likeness >= NEAR:
-            scored.append((likeness + SequenceMatcher(None, section, known_section).ratio() / 2, name))
+            scored.append((likeness + _likeness(section, known_section) / 2, name))
     return max(scored, key=itemgetter(0))[1] if scored else None
+
+
+def _likeness(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
 
 
 def did_you_mean(guess: str | None) -> str:
