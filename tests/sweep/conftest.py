@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,11 +26,7 @@ def make_job(tmp_path: Path) -> Callable[..., Job]:
     def make(name: str, *, device_type: str = "cpu", **settings: object) -> Job:
         folder = tmp_path / name
         overrides = (f"folder={folder}", *(f"{key}={value}" for key, value in settings.items()))
-        return Job(overrides=overrides, folder=folder, device_type=device_type, label=name)
+        retry = "retry_failed" in settings
+        return Job(overrides=overrides, folder=folder, device_type=device_type, retry_failed=retry, label=name)
 
     return make
-
-
-def read_result(job: Job) -> dict[str, Any]:
-    """result.json of a job."""
-    return json.loads((job.folder / "result.json").read_text())

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rla_exp.errors import InterruptedRun, NonFiniteError
-from rla_exp.runs.folder import RunFolder
-from rla_exp.runs.status import Status
+from rla_exp.runs import RunFolder, Status
+from rla_exp.runs.files import write_atomically
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ def run(overrides: Sequence[str]) -> None:
         signal.signal(number, lambda received, _: stopped.append(received))
     for step in range(first + 1, steps + 1):
         time.sleep(pause)
-        checkpoint.write_text(str(step))
+        write_atomically(checkpoint, str(step))
         folder.write_status(Status(state="running", step=step, max_steps=steps, loss=1.0 / step, tokens_per_s=100.0))
         if stopped:
             folder.write_status(Status(state="interrupted", step=step, max_steps=steps))
@@ -38,7 +38,7 @@ def run(overrides: Sequence[str]) -> None:
             raise RuntimeError("the reason")
         case "diverge" if "retry_failed" not in settings:
             error = NonFiniteError(7, "blocks.1.mixer", "loss")
-            folder.write_status(Status(state="failed", step=7, max_steps=steps, error=str(error)))
+            folder.write_status(Status(state="failed", step=7, max_steps=steps, error=f"NonFiniteError: {error}"))
             raise error
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)

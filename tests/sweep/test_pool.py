@@ -90,13 +90,13 @@ def test_a_killed_job_is_noticed_and_goes_on_next_time(make_job: MakeJob, target
 def test_recorded_failures_wait_to_be_asked_for(make_job: MakeJob, target: Target) -> None:
     job = make_job("a", do="diverge")
     (first,) = run_jobs([job], num_workers=1, target=target)
-    assert (first.state, first.recorded) == ("failed", False)
-    assert first.cause == "loss is not finite at step 7, beginning in blocks.1.mixer"
+    assert (first.state, first.recorded, first.diverged) == ("failed", False, True)
+    assert first.cause == "NonFiniteError: loss is not finite at step 7, beginning in blocks.1.mixer"
     events: list[Event] = []
     (second,) = run_jobs([job], num_workers=1, on_event=events.append, target=target)
-    assert (second.state, second.recorded, second.cause) == ("failed", True, first.cause)
+    assert (second.state, second.recorded, second.cause, second.diverged) == ("failed", True, first.cause, True)
     assert events == [JobEnded(second)]
-    (third,) = run_jobs([job], num_workers=1, retry_failed=True, target=target)
+    (third,) = run_jobs([make_job("a", do="diverge", retry_failed="true")], num_workers=1, target=target)
     assert third.state == "done"
 
 

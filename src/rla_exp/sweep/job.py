@@ -28,6 +28,8 @@ class Job:
     """What it computes on; a CUDA job is given one of the visible devices."""
     threads: int = 1
     """CPU threads it uses."""
+    retry_failed: bool = False
+    """Try it again where an earlier sweep recorded a failure; its overrides say the same."""
     label: str = ""
     """What a display calls it; empty: the last two parts of the folder."""
 
@@ -52,6 +54,8 @@ class JobOutcome:
     """Wall time of its process; 0 where none was started."""
     recorded: bool = False
     """It failed in an earlier sweep and was not tried again."""
+    diverged: bool = False
+    """It failed because its loss or gradients stopped being finite: a finding, no fault."""
 
     @property
     def rerun_command(self) -> str:

@@ -17,7 +17,7 @@ from types import FrameType
 
 from rla_exp.sweep.devices import visible_devices
 from rla_exp.sweep.job import Job, JobOutcome, log_tail
-from rla_exp.sweep.recorded import note_death, recorded_outcome
+from rla_exp.sweep.recorded import is_finished, note_death, recorded_outcome
 from rla_exp.sweep.server import process_context
 from rla_exp.sweep.worker import Ending, Target, train, work
 
@@ -61,11 +61,11 @@ def run_jobs(
     *,
     num_workers: int,
     on_event: Callable[[Event], None] | None = None,
-    retry_failed: bool = False,
     target: Target = train,
 ) -> list[JobOutcome]:
     """Run every job that has no result yet, at most `num_workers` at once, in the order given.
 
+    What failed in an earlier sweep is tried again only where the job says `retry_failed`.
     A job that fails, crashes or is killed does not stop the others. SIGINT and SIGTERM are passed on to the workers,
     whose checkpoints are waited for; a second one kills them.
 
@@ -73,7 +73,6 @@ def run_jobs(
         jobs: what to run; several of one folder are one run and share its outcome.
         num_workers: processes at a time, at least 1.
         on_event: called in this thread as things happen, twice a second at least while jobs run.
-        retry_failed: try again what failed in an earlier sweep; otherwise that failure is the outcome.
         target: what a worker does with a job's overrides; a function that a module names.
 
     Returns:
@@ -93,13 +92,13 @@ def run_jobs(
 
     waiting: deque[Job] = deque()
     for job in {job.folder: job for job in reversed(jobs)}.values():
-        outcome = recorded_outcome(job, retry_failed=retry_failed)
+        outcome = recorded_outcome(job)
         if outcome is None:
             waiting.appendleft(job)
         else:
             end(outcome)
     if waiting:
-        pool = _Pool(waiting, num_workers, emit, end, retry_failed, target)
+        pool = _Pool(waiting, num_workers, emit, end, target)
         with _signals_into(pool.received):
             pool.run()
     return [outcomes[job.folder] for job in jobs]
@@ -129,11 +128,9 @@ class _Pool:
         num_workers: int,
         emit: Callable[[Event], None],
         end: Callable[[JobOutcome], None],
-        retry_failed: bool,
         target: Target,
     ) -> None:
         self.waiting, self.emit, self.end, self.target = waiting, emit, end, target
-        self.extra_overrides = ("retry_failed=true",) if retry_failed else ()
         self.devices = visible_devices(waiting)
         self.context = process_context(max(job.threads for job in waiting))
         self.free_slots = list(range(num_workers))
@@ -183,7 +180,7 @@ class _Pool:
         receiver, sender = self.context.Pipe(duplex=False)
         process = self.context.Process(
             target=work,
-            args=(self.target, (*job.overrides, *self.extra_overrides), job.folder, environment, sender),
+            args=(self.target, job.overrides, job.folder, environment, sender),
             name=job.name,
         )
         started = time.monotonic()
@@ -216,14 +213,21 @@ class _Pool:
     def _outcome(self, worker: _Worker) -> JobOutcome:
         job, seconds = worker.job, time.monotonic() - worker.started
         ending = worker.ending or self._unspoken(worker)
-        if ending.state == "done" and not (job.folder / "result.json").is_file():
+        if ending.state == "done" and not is_finished(job.folder):
             ending = Ending("failed", f"it ended well but left no result.json in {job.folder}")
         if ending.state == "done":
             return JobOutcome(job=job, state="done", seconds=seconds)
         if ending.state == "interrupted":
             note_death(job.folder, ending.cause or "interrupted")
             return JobOutcome(job=job, state="interrupted", cause=ending.cause, seconds=seconds)
-        return JobOutcome(job=job, state="failed", cause=ending.cause, log_tail=log_tail(job.folder), seconds=seconds)
+        return JobOutcome(
+            job=job,
+            state="failed",
+            cause=ending.cause,
+            log_tail=log_tail(job.folder),
+            seconds=seconds,
+            diverged=ending.diverged,
+        )
 
     def _unspoken(self, worker: _Worker) -> Ending:
         """Why a worker ended that said nothing: a signal, or a process that left by itself."""

@@ -6,21 +6,30 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from rla_exp.errors import RunError
-from rla_exp.runs import RunFolder
+from rla_exp.errors import NonFiniteError, RunError
+from rla_exp.runs import RunFolder, Status
 from rla_exp.runs.result import RESULT_FILE
-from rla_exp.runs.status import Status
 from rla_exp.sweep.job import Job, JobOutcome, log_tail
 
 
-def recorded_outcome(job: Job, *, retry_failed: bool) -> JobOutcome | None:
+def is_finished(folder: Path) -> bool:
+    """Whether a run has its result."""
+    return (folder / RESULT_FILE).is_file()
+
+
+def recorded_outcome(job: Job) -> JobOutcome | None:
     """The outcome that an earlier sweep left for this job; None where it is to be run."""
-    if (job.folder / RESULT_FILE).is_file():
+    if is_finished(job.folder):
         return JobOutcome(job=job, state="skipped")
     status = read_status(job.folder)
-    if status is None or status.state != "failed" or retry_failed or "retry_failed=true" in job.overrides:
+    if status is None or status.state != "failed" or job.retry_failed:
         return None
-    return JobOutcome(job=job, state="failed", cause=status.error, log_tail=log_tail(job.folder), recorded=True)
+    cause = status.error or "not recorded"
+    # a run that ends with an error begins its words with the error's class
+    diverged = cause.startswith(f"{NonFiniteError.__name__}:")
+    return JobOutcome(
+        job=job, state="failed", cause=cause, log_tail=log_tail(job.folder), recorded=True, diverged=diverged
+    )
 
 
 def read_status(folder: Path) -> Status | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from rla_exp.errors import InterruptedRun, UserError
+from rla_exp.errors import InterruptedRun, NonFiniteError, UserError
 
 # how long a worker whose sweep has died may take for its checkpoint
 ORPHAN_GRACE_SECONDS = 120.0
@@ -31,6 +31,7 @@ class Ending:
 
     state: Literal["done", "failed", "interrupted"]
     cause: str | None = None
+    diverged: bool = False
 
 
 def train(overrides: Sequence[str]) -> None:
@@ -65,12 +66,16 @@ def work(
         ending.send(Ending("interrupted", str(error) or None))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
-        ending.send(Ending("failed", str(error)))
+        ending.send(Ending("failed", _describe(error), diverged=isinstance(error, NonFiniteError)))
     except Exception as error:
         traceback.print_exc()
-        ending.send(Ending("failed", "".join(traceback.format_exception_only(error)).strip()))
+        ending.send(Ending("failed", _describe(error)))
     else:
         ending.send(Ending("done"))
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -1,0 +1,87 @@
+"""`hydra/launcher=processes`: the jobs of a `--multirun` through `rla_exp.sweep`.
+
+It trains runs of rla_exp whatever the application's task function is: a worker composes its run from the overrides.
+Hydra imports this module in every Hydra application of the environment, so that everything heavy is imported late.
+"""
+
+# no `from __future__ import annotations`: hydra's scanner runs this module before it is in sys.modules, where dataclasses
+# look up annotations that are text
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+if TYPE_CHECKING:
+    from rla_exp.sweep import JobOutcome
+
+
+@dataclass
+class ProcessLauncherConf:
+    """The launcher's settings, `hydra.launcher.*`."""
+
+    _target_: str = "hydra_plugins.rla_launcher.launcher.ProcessLauncher"
+    jobs: int | None = None
+    """Jobs at a time; null: as many as the cores, or the GPUs, hold."""
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessLauncherConf, provider="rla_exp")
+
+
+class ProcessLauncher(Launcher):
+    """Runs jobs at the same time, each in a process of its own; finished runs are skipped."""
+
+    def __init__(self, jobs: int | None = None) -> None:
+        self.jobs = jobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra gives before `launch`."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run a batch of jobs to its end, under one display, with one summary.
+
+        Raises:
+            UserError: the settings have problems; nothing was started.
+        """
+        from rla_exp.errors import ConfigError
+        from rla_exp.sweep.plan import compose_runs, plan_jobs
+        from rla_exp.sweep.run import run_sweep
+
+        if self.jobs is not None and self.jobs < 1:
+            raise ConfigError([f"hydra.launcher.jobs={self.jobs}: must be 1 or more, or null for as many as fit"])
+        setup_globals()
+        jobs = plan_jobs(compose_runs([filter_overrides(overrides) for overrides in job_overrides]))
+        outcomes = run_sweep(jobs, num_workers=self.jobs)
+        return [
+            self._job_return(overrides, initial_job_idx + index, outcome)
+            for index, (overrides, outcome) in enumerate(zip(job_overrides, outcomes, strict=True))
+        ]
+
+    def _job_return(self, overrides: Sequence[str], number: int, outcome: "JobOutcome") -> JobReturn:
+        from rla_exp.errors import InterruptedRun, UserError
+        from rla_exp.runs import read_result
+
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = str(number)
+            config.hydra.job.num = number
+            hydra_cfg = OmegaConf.masked_copy(config, "hydra")
+            del config["hydra"]
+        result = JobReturn(
+            overrides=list(overrides), cfg=config, hydra_cfg=hydra_cfg, working_dir=str(Path.cwd()), task_name="train"
+        )
+        finished = outcome.state in ("done", "skipped")
+        result.status = JobStatus.COMPLETED if finished else JobStatus.FAILED
+        if finished:
+            result.return_value = read_result(outcome.job.folder)
+        elif outcome.state == "interrupted":
+            result.return_value = InterruptedRun("the sweep was interrupted; the same command goes on")
+        else:
+            result.return_value = UserError(f"{outcome.job.name} failed: {outcome.cause}")
+        return result

@@ -1,0 +1,133 @@
+"""`rla-table table=ablation scale=cpu`: train what a table lacks, then write it.
+
+Finished runs are never trained again, so that the same command goes on after an interruption, and only writes the files
+anew where the table is complete.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import RenderableType
+
+from rla_exp.cli.key_values import Key, describe_keys, read_key_values, seed_list, whole_number, yes_or_no
+from rla_exp.cli.outcome import exit_code
+from rla_exp.errors import InterruptedRun, UserError
+from rla_exp.report import MixedRunsError, RunRequest, Table, TableSpec, collect, render_rich, write_table
+from rla_exp.runs import sources_hash
+from rla_exp.sweep.job import Job, JobOutcome
+from rla_exp.sweep.plan import compose_runs, plan_jobs
+from rla_exp.sweep.recorded import is_finished
+from rla_exp.sweep.run import run_sweep
+
+KEYS = {
+    "table": Key(str, "a file of conf/table", "which table; default ablation"),
+    "scale": Key(str, "a scale of that table, such as smoke, cpu, gpu or paper", "how large; default cpu"),
+    "seeds": Key(seed_list, "distinct whole numbers from 0 on, as in 0,1,2", "instead of the scale's own seeds"),
+    "jobs": Key(whole_number, "a whole number from 1 on", "runs at a time; default as many as fit on the machine"),
+    "runs": Key(Path, "a folder", "where runs are kept; default runs"),
+    "results": Key(Path, "a folder", "the table goes to <results>/<table>/<scale>; default results"),
+    "mixed": Key(yes_or_no, "true or false", "show a table over different sources, devices or corpora; default false"),
+    "retry_failed": Key(yes_or_no, "true or false", "train again what failed before; default false"),
+}
+
+HELP = f"""Train what a table lacks and write it. Run again it goes on where it stopped.
+
+usage: rla-table [key=value ...]
+
+{describe_keys(KEYS)}
+
+Exit code 0: the table is complete; runs whose training diverged count as results. 1: runs failed or are missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSettings:
+    """The settings of the command; see KEYS."""
+
+    table: str = "ablation"
+    scale: str = "cpu"
+    seeds: tuple[int, ...] | None = None
+    jobs: int | None = None
+    runs: Path = Path("runs")
+    results: Path = Path("results")
+    mixed: bool = False
+    retry_failed: bool = False
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help", "help"} & set(arguments):
+        print(HELP)
+        return 0
+    return exit_code(lambda: make_table(TableSettings(**read_key_values(arguments, KEYS))))
+
+
+def make_table(settings: TableSettings) -> None:
+    """Train what is missing, write the table, print it.
+
+    Raises:
+        UserError: something cannot be used as it is, and nothing was started; or runs failed, and the table says so.
+        InterruptedRun: the sweep was asked to stop; no table was written.
+    """
+    spec = TableSpec.load(settings.table, settings.scale, settings.seeds)
+    requests = spec.runs()
+    jobs = _plan(requests, settings)
+    folders = {request: job.folder for request, job in zip(requests, jobs, strict=True)}
+    before = collect(spec, folders, mixed=settings.mixed)
+    if not settings.mixed:
+        _refuse_changed_sources(before, jobs)
+
+    def filling_up() -> RenderableType:
+        return render_rich(collect(spec, folders, mixed=True))
+
+    outcomes = run_sweep(jobs, num_workers=settings.jobs, detail=filling_up)
+    if any(outcome.state == "interrupted" for outcome in outcomes):
+        raise InterruptedRun("the table is not complete and was not written; the same command goes on")
+    folder = settings.results / spec.name / spec.scale
+    write_table(collect(spec, folders, mixed=settings.mixed), folder)
+    print()
+    print((folder / "table.md").read_text(encoding="utf-8"))
+    print("written:", *(str(path) for path in sorted(folder.iterdir())), sep="\n  ")
+    _report_failures(outcomes)
+
+
+def _plan(requests: Sequence[RunRequest], settings: TableSettings) -> list[Job]:
+    extra = [f"paths.runs={_quoted(str(settings.runs))}"]
+    if settings.retry_failed:
+        extra.append("retry_failed=true")
+    runs = compose_runs([[*request.overrides, *extra] for request in requests])
+    return plan_jobs(runs, [f"{request.row} {request.study} seed {request.seed}" for request in requests])
+
+
+def _quoted(text: str) -> str:
+    """Text as a value in an override, whatever characters it has."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _refuse_changed_sources(table: Table, jobs: Sequence[Job]) -> None:
+    """Say before the training, not after it, that new runs would not compare with those that are there."""
+    stale = [run for run in table.outcomes if run.state == "done" and run.provenance.get("sources") != sources_hash()]
+    if not stale or all(is_finished(job.folder) for job in jobs):
+        return
+    raise MixedRunsError(
+        f"{len(stale)} finished runs of this table were computed by other sources than those here now, and the missing "
+        f"ones would not compare with them:\n"
+        + "\n".join(f"  - {run.folder}" for run in stale)
+        + "\nRemove these runs' folders, go back to their sources, or pass mixed=true to put all in one table."
+    )
+
+
+def _report_failures(outcomes: Sequence[JobOutcome]) -> None:
+    """Note runs that diverged, a result that the table counts; raise for those that failed otherwise."""
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    diverged = sum(outcome.diverged for outcome in failed)
+    if diverged:
+        print(f"note: {diverged} runs diverged; the table counts them as failed")
+    if len(failed) > diverged:
+        raise UserError(
+            f"{len(failed) - diverged} runs failed for other reasons than divergence; they are listed above"
+        )
