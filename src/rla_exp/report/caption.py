@@ -81,7 +81,10 @@ def _marks(table: Table) -> list[str]:
 def _gaps(table: Table) -> list[str]:
     found = []
     if table.count("missing"):
-        found.append("missing (k of n): runs that are not finished; a mean is then over the others.")
+        found.append(
+            "missing (k of n): runs that are not finished; a mean is then over the others, and nothing in that column "
+            "and group is bold."
+        )
     if table.count("failed"):
         found.append(
             "failed (k of n): runs that ended without a result (loss or gradient not finite, or an error); a mean is "

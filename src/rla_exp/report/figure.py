@@ -15,7 +15,6 @@ from matplotlib.patheffects import withStroke
 
 from rla_exp.report.caption import headers
 from rla_exp.report.spec import Row
-from rla_exp.report.spec_file import MetricColumn
 from rla_exp.report.table import Cell, Table
 
 STYLE: Any = {
@@ -54,14 +53,9 @@ NOTE: dict[str, Any] = {
 
 
 def draw_figure(table: Table) -> Figure:
-    """Groups below each other, the columns that ask for a panel beside each other.
-
-    Raises ValueError where the table has no column with `figure: true`.
-    """
+    """Groups below each other, the columns that ask for a panel beside each other."""
     spec = table.spec
-    panels = [key for key, column in spec.columns.items() if isinstance(column, MetricColumn) and column.figure]
-    if not panels:
-        raise ValueError(f"table {spec.name} has no column with figure: true at scale {spec.scale}")
+    panels = list(spec.figure_columns)
     groups = [list(rows) for _, rows in groupby(spec.rows, key=lambda row: row.group)]
     heights = [len(rows) + 1.0 for rows in groups]
     size = (1.5 + 2.6 * len(panels), 1.6 + ROW_HEIGHT * sum(heights))
@@ -88,7 +82,7 @@ def draw_figure(table: Table) -> Figure:
 
 
 def _draw_panel(ax: Axes, table: Table, key: str, rows: list[Row], colour: str) -> None:
-    column = table.spec.columns[key]
+    column = table.spec.figure_columns[key]
     for position, row in enumerate(rows):
         if position % 2 == 0:
             ax.axhspan(position - 0.5, position + 0.5, color="#f5f5f5", linewidth=0, zorder=0)
@@ -100,7 +94,7 @@ def _draw_panel(ax: Axes, table: Table, key: str, rows: list[Row], colour: str) 
         ax.errorbar(cell.summary.mean, position + 0.12, xerr=cell.summary.sd, color=colour, zorder=4, **MEAN)
         if row.key == table.spec.reference:
             ax.axvline(cell.summary.mean, color=colour, zorder=1, **REFERENCE)
-    if isinstance(column, MetricColumn) and column.limits is not None:
+    if column.limits is not None:
         low, high = column.limits
         ax.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
     else:

@@ -10,9 +10,11 @@ def to_markdown(table: Table) -> str:
     """The whole file: heading, table, one line a note."""
     spec = table.spec
     titles = [f"{study}: {label}" if study else label for study, label in headers(table).values()]
+    warning = [f"**{_escape(spec.warning)}**", ""] if spec.warning else []
     lines = [
         f"## {_escape(spec.title)}",
         "",
+        *warning,
         _line(["", "", *(_escape(title) for title in titles)]),
         _line([":--", ":--", *("--:" for _ in titles)]),
     ]

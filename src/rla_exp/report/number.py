@@ -20,24 +20,26 @@ def check_format(specification: str) -> str:
 
 
 def format_number(value: float, specification: str) -> str:
-    """si: 12.3k, 1.55B. bytes: 512 B, 1.5 KiB. Otherwise Python's format specification (like .3f)."""
-    return _scaled(value, value, *UNITS[specification]) if specification in UNITS else format(value, specification)
+    """si: 12.3k, 1.55B. bytes: 512 B, 1.50 KiB. Otherwise Python's format specification (like .3f)."""
+    if specification not in UNITS:
+        return format(value, specification)
+    scale, unit, digits = _unit(value, *UNITS[specification])
+    return f"{value / scale:.{0 if value % scale == 0 else digits}f}{unit}"
 
 
 def format_spread(mean: float, sd: float, specification: str) -> str:
     """mean ± sd, both in the mean's unit: 21.3k ± 0.3k."""
-    if specification in UNITS:
-        base, units = UNITS[specification]
-        return f"{_scaled(mean, mean, base, units)} ± {_scaled(sd, mean, base, units)}"
-    return f"{format(mean, specification)} ± {format(sd, specification)}"
+    if specification not in UNITS:
+        return f"{format(mean, specification)} ± {format(sd, specification)}"
+    scale, unit, digits = _unit(mean, *UNITS[specification])
+    return f"{mean / scale:.{digits}f}{unit} ± {sd / scale:.{digits}f}{unit}"
 
 
-def _scaled(value: float, like: float, base: int, units: tuple[str, ...]) -> str:
-    """The value in the unit and with the digits that suit `like`: three significant ones, fewer where exact."""
+def _unit(value: float, base: int, units: tuple[str, ...]) -> tuple[int, str, int]:
+    """What to divide by, the unit's name, and the decimals that make three significant digits."""
     power = 0
     # what would round up to the next unit is written in it
-    while power + 1 < len(units) and abs(like) >= (base - 0.5) * base**power:
+    while power + 1 < len(units) and abs(value) >= (base - 0.5) * base**power:
         power += 1
-    scale = base**power
-    digits = 0 if like % scale == 0 else 2 if abs(like) < 9.995 * scale else 1 if abs(like) < 99.95 * scale else 0
-    return f"{value / scale:.{digits}f}{units[power]}"
+    scaled = abs(value) / base**power
+    return base**power, units[power], 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0

@@ -12,7 +12,7 @@ from yaml import YAMLError
 
 from rla_exp.config.locate import conf_dir
 from rla_exp.errors import ConfigError
-from rla_exp.report.spec_file import AnyColumn, TableFile, parse_table_file, unknown_name
+from rla_exp.report.spec_file import AnyColumn, MetricColumn, TableFile, parse_table_file, unknown_name
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,12 @@ class TableSpec:
         chosen = tuple(file.scales[scale].seeds if seeds is None else seeds)
         if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
             raise ConfigError([f"seeds: {list(chosen)}; seeds are one or more distinct integers from 0 on"])
-        return cls._at_scale(name, file, scale, chosen)
+        spec = cls._at_scale(name, file, scale, chosen)
+        if not spec.figure_columns:
+            raise ConfigError(
+                [f"{path.name}: no column has figure: true at scale {scale}; give it to what is compared"]
+            )
+        return spec
 
     @classmethod
     def _at_scale(cls, name: str, file: TableFile, scale: str, seeds: tuple[int, ...]) -> TableSpec:
@@ -129,6 +134,12 @@ class TableSpec:
             studies=studies,
             columns=columns,
         )
+
+    @property
+    def figure_columns(self) -> dict[str, MetricColumn]:
+        """The columns that have a panel in the figure, by key."""
+        columns = {key: column for key, column in self.columns.items() if isinstance(column, MetricColumn)}
+        return {key: column for key, column in columns.items() if column.figure}
 
     def runs(self) -> list[RunRequest]:
         """Every run of the table. Seed by seed, so that an unfinished table compares all rows."""

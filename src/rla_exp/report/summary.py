@@ -44,7 +44,7 @@ def summarize(values: Iterable[float]) -> Summary | None:
     if not values:
         return None
     sd = statistics.stdev(values) if len(values) > 1 else None
-    return Summary(len(values), statistics.fmean(values), sd, min(values), max(values))
+    return Summary(len(values), statistics.mean(values), sd, min(values), max(values))
 
 
 def paired_difference(values: Mapping[int, float], reference: Mapping[int, float], name: str) -> Difference | None:

@@ -158,21 +158,17 @@ def _by_seed(cell: Cell, metric: str) -> dict[int, float]:
 
 def _with_differences(cells: dict[str, Cell], reference: str, column: MetricColumn) -> dict[str, Cell]:
     selection = selection_metric(column)
-    result = {
-        row: replace(cell, selection=summarize(_by_seed(cell, selection).values())) for row, cell in cells.items()
-    }
-    if reference not in cells:
-        return result
-    baseline = _by_seed(cells[reference], column.metric)
-    for row, cell in result.items():
-        if row == reference:
-            continue
-        difference = paired_difference(_by_seed(cell, column.metric), baseline, reference)
+    baseline = _by_seed(cells[reference], column.metric) if reference in cells else {}
+    compared = {}
+    for row, cell in cells.items():
+        values = _by_seed(cell, column.metric) if row != reference else {}
+        difference = paired_difference(values, baseline, reference)
         mark: Literal["better", "worse"] | None = None
         if difference is not None and difference.told_apart:
             mark = "better" if (difference.mean > 0) == (column.direction == "max") else "worse"
-        result[row] = replace(cell, difference=difference, mark=mark)
-    return result
+        chosen_by = summarize(_by_seed(cell, selection).values())
+        compared[row] = replace(cell, selection=chosen_by, difference=difference, mark=mark)
+    return compared
 
 
 def _best_row(cells: dict[str, Cell], column: MetricColumn) -> str | None:
@@ -187,7 +183,7 @@ def _best_row(cells: dict[str, Cell], column: MetricColumn) -> str | None:
     if len(complete) < 2:
         return None
     sign = 1 if column.direction == "max" else -1
-    best = max(complete, key=lambda row: sign * statistics.fmean(complete[row].values()))
+    best = max(complete, key=lambda row: sign * statistics.mean(complete[row].values()))
     for row, values in complete.items():
         if row != best:
             difference = paired_difference(complete[best], values, row)
@@ -209,12 +205,12 @@ def _check_keys(spec: TableSpec, outcomes: list[Outcome]) -> None:
             wanted = [column.metric, selection_metric(column)]
         else:
             wanted = [column.metric]
-        for name in wanted:
-            lacking = next(
-                (run for run in done if name not in (run.timing if column.kind == "timing" else run.metrics)), None
-            )
-            if lacking is not None:
-                known = sorted(lacking.timing if column.kind == "timing" else lacking.metrics)
-                problems.append(f"columns.{key}: {lacking.folder}: {unknown_name('key', name, known)}")
+        for run in done:
+            known = run.timing if column.kind == "timing" else run.metrics
+            lacking = [name for name in wanted if name not in known]
+            problems += [f"columns.{key}: {run.folder}: {unknown_name('key', name, sorted(known))}" for name in lacking]
+            # one run shows what is wrong with the column
+            if lacking:
+                break
     if problems:
         raise ConfigError(problems)
