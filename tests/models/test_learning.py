@@ -31,7 +31,8 @@ def _mqar(batch_size: int, generator: Generator) -> tuple[Tensor, Tensor]:
 def test_every_model_learns_recall(model_config, name):
     """Guessing one of the four values gets 0.25."""
     model = build_model(model_config(name), VOCAB_SIZE, seed=0)
-    lr = 3e-3 if name == "transformer" else 1e-2
+    # without a convolution, finding the token before takes a smaller step
+    lr = 3e-3 if name in ("transformer", "retnet") else 1e-2
     optimizer = torch.optim.AdamW(model.parameter_groups(0.1), lr=lr, betas=(0.9, 0.95))
     generator = Generator().manual_seed(0)
     smoothed = 0.0
