@@ -50,21 +50,28 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
     parser.add_argument("--hydra-help", action="store_true")
     parser.add_argument("--version", action="store_true")
     parser.add_argument("--shell-completion", "-sc", action="store_true")
-    parser.add_argument("--cfg", "-c", choices=CFG)
+    parser.add_argument("--cfg", "-c", nargs="?", const="job")
     parser.add_argument("--package", "-p")
     parser.add_argument("--info", "-i", nargs="?", const="all")
     found, unknown = parser.parse_known_intermixed_args(list(arguments))
     if unknown:
         raise ConfigError([_unknown(flag, parser) for flag in unknown])
     overrides = list(found.overrides)
-    if found.info is not None and found.info not in INFO:
-        # `--info model=rdn`: the next word is an override, not a kind of information
-        if "=" not in found.info:
-            raise ConfigError([f"--info {found.info}: must be one of {', '.join(INFO)}"])
-        overrides.append(found.info)
-        found.info = "all"
+    for name, words in (("cfg", CFG), ("info", INFO)):
+        word = getattr(found, name)
+        if word is None or word in words:
+            continue
+        if "=" not in word:
+            raise ConfigError(
+                [f"--{name} {word}: must be one of {', '.join(words)}{did_you_mean(closest(word, words))}"]
+            )
+        # `--info model=rdn`: argparse takes the next word, which is an override
+        overrides.append(word)
+        setattr(found, name, words[0])
     if found.package is not None and found.cfg is None:
         raise ConfigError([f"--package {found.package}: has no effect without --cfg"])
+    if found.shell_completion and not " ".join(overrides).startswith(("install=", "uninstall=", "query=")):
+        raise ConfigError(["--shell-completion: write install=bash or uninstall=bash after it"])
     return Flags(**{**vars(found), "overrides": tuple(overrides)})
 
 

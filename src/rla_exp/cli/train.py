@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +18,7 @@ from omegaconf import DictConfig
 
 from rla_exp.cli.describe import commented, help_text
 from rla_exp.cli.flags import INFO, Flags, parse_flags
+from rla_exp.cli.hydra_settings import hydra_problems, is_hydras, one_line
 from rla_exp.cli.outcome import exit_code
 from rla_exp.config import Composed, compose, compose_sweep, conf_dir
 from rla_exp.config.catalog import MAIN, read_catalog
@@ -32,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(flags: Flags) -> None:
-    ours = [override for override in flags.overrides if not _is_hydras(override)]
+    ours = [override for override in flags.overrides if not is_hydras(override)]
     if flags.help:
         print(help_text(_program(), read_catalog(conf_dir()), INFO), end="")
     elif flags.version:
@@ -47,8 +50,10 @@ def _command(flags: Flags) -> None:
         package = ["--package", flags.package] if flags.package else []
         _call_hydra([*words, *package, *map(_as_hydra_takes_it, flags.overrides)])
     elif flags.multirun:
-        _check_devices(compose_sweep(ours))
-        _call_hydra(["--multirun", *map(_as_hydra_takes_it, flags.overrides)])
+        _check_sweep(ours, [override for override in flags.overrides if is_hydras(override)])
+        # hydra writes down the sweep, which the runs' folders do better
+        with TemporaryDirectory() as folder:
+            _call_hydra(["--multirun", f"hydra.sweep.dir='{folder}'", *map(_as_hydra_takes_it, flags.overrides)])
     else:
         _train(compose(flags.overrides))
 
@@ -56,8 +61,15 @@ def _command(flags: Flags) -> None:
 def _train(composed: Composed) -> None:
     # torch is imported only now: a wrong name is answered at once
     from rla_exp.lit.train import train_run
+    from rla_exp.runs import RunFolder
 
-    train_run(composed)
+    started = time.time()
+    result = train_run(composed)
+    file = RunFolder.of(composed.config, result.provenance["identity"]).path / "result.json"
+    print(f"{'finished before' if file.stat().st_mtime < started else 'done'}: {file}")
+    for name, value in result.metrics.items():
+        if not name.startswith("valid/"):
+            print(f"  {name} {value:.6g}")
 
 
 def _print_config(composed: Composed, package: str | None) -> None:
@@ -68,16 +80,20 @@ def _print_config(composed: Composed, package: str | None) -> None:
         raise ConfigError([f"--package {package}: there is no such part{did_you_mean(guess)}"]) from None
 
 
-def _check_devices(runs: Sequence[Composed]) -> None:
-    several = sorted({run.config.trainer.devices for run in runs} - {1})
-    if several:
-        raise ConfigError(
-            [
-                f"trainer.devices={number}: --multirun gives every job one device; "
-                "leave it at 1, or train the runs one command at a time"
-                for number in several
-            ]
-        )
+def _check_sweep(ours: Sequence[str], hydras: Sequence[str]) -> None:
+    """Find every problem of every run, and of the sweep itself, before the first run starts."""
+    problems = hydra_problems(hydras)
+    try:
+        devices = {run.config.trainer.devices for run in compose_sweep(ours)}
+        problems += [
+            f"trainer.devices={number}: --multirun gives every job one device; "
+            "leave it at 1, or train the runs one command at a time"
+            for number in sorted(devices - {1})
+        ]
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 def _call_hydra(words: Sequence[str]) -> None:
@@ -95,7 +111,7 @@ def _call_hydra(words: Sequence[str]) -> None:
         with _command_line(words):
             train()
     except HydraException as error:
-        raise UserError(str(error)) from None
+        raise UserError(one_line(error)) from None
     except SystemExit as stop:
         # hydra leaves so after printing help and the like
         if stop.code:
@@ -118,12 +134,8 @@ def _command_line(words: Sequence[str]) -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
-def _is_hydras(override: str) -> bool:
-    return override.lstrip("+~").startswith(("hydra.", "hydra/"))
-
-
 def _as_hydra_takes_it(override: str) -> str:
-    return override if _is_hydras(override) else for_hydra(override)
+    return override if is_hydras(override) else for_hydra(override)
 
 
 def _program() -> str:
@@ -135,7 +147,7 @@ def _version() -> str:
     try:
         return version("rla_exp")
     except PackageNotFoundError:
-        return "of a source checkout"
+        return "(a source checkout that is not installed)"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, MinLen
 from pydantic import ConfigDict, Field
 
 from rla_exp.config.values import (
@@ -144,15 +143,15 @@ class MqarConfig:
     kind: Literal["mqar"]
     name: FolderName
     """The preset's name, part of the run's folder."""
-    vocab_size: Annotated[int, Ge(4)]
+    vocab_size: Annotated[int, Field(ge=4)]
     """Keys come from [1, V/2), values from [V/2, V)."""
     batch_size: Count
     """Sequences a training step."""
     eval_batch_size: Count
     """Sequences a batch of validation and test."""
-    train: Annotated[list[MqarSegment], MinLen(1)]
-    valid: Annotated[list[MqarSegment], MinLen(1)]
-    test: Annotated[list[MqarSegment], MinLen(1)]
+    train: Annotated[list[MqarSegment], Field(min_length=1)]
+    valid: Annotated[list[MqarSegment], Field(min_length=1)]
+    test: Annotated[list[MqarSegment], Field(min_length=1)]
     power_a: Positive = 0.01
     """Where queries stand: slot i has probability proportional to a i^(a-1)."""
     random_non_queries: bool = True
@@ -181,7 +180,7 @@ class TextConfig:
     """Tokens a sequence."""
     tokenizer: Text = "bytes"
     """bytes, bpe (trained on the training split), or the folder or hub name of a tokenizer."""
-    bpe_vocab_size: Annotated[int, Ge(257)] = 4096
+    bpe_vocab_size: Annotated[int, Field(ge=257)] = 4096
     """Vocabulary of tokenizer=bpe."""
     document_boundaries: bool = False
     """Pack with cu_seqlens, so that nothing passes from one document to the next."""

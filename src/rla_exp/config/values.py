@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator, Field
 
 
@@ -32,13 +31,13 @@ TextList = Annotated[list[Text], text_is_list]
 FolderName = Annotated[str, number_is_text, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]
 """Part of a path below `runs/`: letters, digits, `_`, `.`, `-` in parts separated by `/`, none beginning with a dot."""
 
-Count = Annotated[int, Gt(0)]
-CountOrZero = Annotated[int, Ge(0)]
-TwoOrMore = Annotated[int, Ge(2)]
-Positive = Annotated[float, Gt(0)]
-PositiveOrZero = Annotated[float, Ge(0)]
-Share = Annotated[float, Gt(0), Lt(1)]
+Count = Annotated[int, Field(gt=0)]
+CountOrZero = Annotated[int, Field(ge=0)]
+TwoOrMore = Annotated[int, Field(ge=2)]
+Positive = Annotated[float, Field(gt=0)]
+PositiveOrZero = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 """Strictly between 0 and 1."""
-Ratio = Annotated[float, Ge(0), Le(1)]
-Momentum = Annotated[float, Ge(0), Lt(1)]
-Seed = Annotated[int, Ge(0), Lt(2**32)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]

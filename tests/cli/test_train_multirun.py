@@ -1,0 +1,68 @@
+"""Sweeps: every problem of every run is known before the first run starts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rla_exp.cli.train import main
+from rla_exp.config import compose
+from rla_exp.sweep import JobOutcome
+
+
+def test_a_sweep_hands_every_combination_to_the_launcher(training, monkeypatch):
+    def in_this_process(jobs, *, num_workers):
+        for job in jobs:
+            training.train_run(compose(job.overrides))
+        assert num_workers == 3
+        return [JobOutcome(job=job, state="done") for job in jobs]
+
+    monkeypatch.setattr("rla_exp.sweep.run.run_sweep", in_this_process)
+    assert main(["--multirun", "model=rla,rdn", "hydra.launcher.jobs=3", "model.skip=false,true"]) == 0
+    found = [(composed.config.model.name, composed.config.model.skip) for composed in training.trained]
+    assert found == [("rla", False), ("rla", True), ("rdn", False), ("rdn", True)]
+    # hydra leaves neither outputs/ nor multirun/ nor its own notes
+    assert [path.name for path in Path().iterdir()] == ["runs"]
+    assert [path.name for path in Path("runs").iterdir()] == ["default"]
+
+
+def test_several_devices_a_job_are_refused(training, capsys):
+    assert main(["--multirun", "seed=0,1", "trainer.devices=1,2"]) == 1
+    assert capsys.readouterr().err == (
+        "1 problem with the configuration:\n"
+        "  - trainer.devices=2: --multirun gives every job one device; leave it at 1, or train the runs one command at "
+        "a time\n"
+    )
+    assert training.trained == []
+
+
+def test_problems_of_runs_and_of_hydra_come_together(training, capsys):
+    assert (
+        main(["-m", "modle=rla,rdn", "hydra.launcher.jbos=2", "hydra.launcher.jobs=abc", "hydra/launcher=basic"]) == 1
+    )
+    assert capsys.readouterr().err == (
+        "4 problems with the configuration:\n"
+        "  - hydra.launcher.jbos=2: there is no setting hydra.launcher.jbos; did you mean hydra.launcher.jobs?\n"
+        "  - hydra.launcher.jobs=abc: Value 'abc' of type 'str' could not be converted to Integer\n"
+        "  - hydra/launcher=basic: a launcher comes with its settings; write launcher=OPTION\n"
+        "  - modle=rla,rdn: there is no setting modle; did you mean model?\n"
+    )
+    assert training.trained == []
+
+
+def test_hydras_environment_is_as_before(training, monkeypatch):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    main(["--info", "searchpath"])
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_in_processes_and_is_not_run_twice(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    sweep = ["--multirun", "debug=fast", "model=rla,linear_attention"]
+    assert main(sweep) == 0
+    assert len(list(tmp_path.rglob("result.json"))) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    capfd.readouterr()
+    assert main(sweep) == 0
+    assert "2 finished before" in capfd.readouterr().out
