@@ -8,11 +8,27 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from rla_exp.errors import InterruptedRun, NonFiniteError
 from rla_exp.runs import RunFolder, Status
 from rla_exp.runs.files import write_atomically
+from rla_exp.sweep import Job
+
+
+def make_job(folder: Path, *, device_type: Literal["cpu", "cuda"] = "cpu", **settings: object) -> Job:
+    """The job of a fake run in a folder."""
+    overrides = (f"folder={folder}", *(f"{key}={value}" for key, value in settings.items()))
+    return Job(
+        overrides=overrides,
+        folder=folder,
+        work=partial(run, overrides),
+        device_type=device_type,
+        retry_failed="retry_failed" in settings,
+        label=folder.name,
+    )
 
 
 def run(overrides: Sequence[str]) -> None:

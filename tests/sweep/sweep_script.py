@@ -5,16 +5,13 @@ from pathlib import Path
 
 import fake_training
 
-from rla_exp.sweep import Job, server
+from rla_exp.sweep import server
 from rla_exp.sweep.run import run_sweep
 
 if __name__ == "__main__":
     # these runs need no torch; importing it is most of the time of a sweep so small
     server.PRELOADED = ("rla_exp.sweep.detach",)
     root, num_jobs, steps, pause = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-    jobs = [
-        Job(overrides=(f"folder={root / name}", f"steps={steps}", f"pause={pause}"), folder=root / name, label=name)
-        for name in (f"run{number}" for number in range(num_jobs))
-    ]
-    outcomes = run_sweep(jobs, num_workers=2, target=fake_training.run)
+    jobs = [fake_training.make_job(root / f"run{number}", steps=steps, pause=pause) for number in range(num_jobs)]
+    outcomes = run_sweep(jobs, num_workers=2)
     sys.exit(any(outcome.state in ("failed", "interrupted") for outcome in outcomes))

@@ -11,7 +11,6 @@ import pytest
 
 from rla_exp.runs.folder import RunFolder
 from rla_exp.sweep import Event, Job, JobEnded, JobStarted, Stopping, Tick, run_jobs
-from rla_exp.sweep.worker import Target
 
 MakeJob = Callable[..., Job]
 
@@ -20,10 +19,10 @@ def result_of(job: Job) -> dict:
     return json.loads((job.folder / "result.json").read_text())
 
 
-def test_every_job_has_a_process_of_its_own(make_job: MakeJob, target: Target) -> None:
+def test_every_job_has_a_process_of_its_own(make_job: MakeJob) -> None:
     jobs = [make_job(name) for name in "abc"]
     events: list[Event] = []
-    outcomes = run_jobs(jobs, num_workers=2, on_event=events.append, target=target)
+    outcomes = run_jobs(jobs, num_workers=2, on_event=events.append)
     assert [outcome.job for outcome in outcomes] == jobs
     assert [outcome.state for outcome in outcomes] == ["done"] * 3
     seen = [result_of(job)["provenance"] for job in jobs]
@@ -35,36 +34,36 @@ def test_every_job_has_a_process_of_its_own(make_job: MakeJob, target: Target) -
     assert (jobs[0].folder / "log.txt").read_text() == "begins at step 0\n"
 
 
-def test_workers_find_torch_imported(make_job: MakeJob, target: Target) -> None:
+def test_workers_find_torch_imported(make_job: MakeJob) -> None:
     job = make_job("a")
-    run_jobs([job], num_workers=1, target=target)
+    run_jobs([job], num_workers=1)
     seen = result_of(job)["provenance"]
     assert seen["modules"] == ["lightning", "torch"]
 
 
-def test_finished_runs_start_no_process(make_job: MakeJob, target: Target) -> None:
+def test_finished_runs_start_no_process(make_job: MakeJob) -> None:
     job = make_job("a")
     job.folder.mkdir()
     (job.folder / "result.json").write_text("{}")
     events: list[Event] = []
-    (outcome,) = run_jobs([job], num_workers=1, on_event=events.append, target=target)
+    (outcome,) = run_jobs([job], num_workers=1, on_event=events.append)
     assert outcome.state == "skipped"
     assert events == [JobEnded(outcome)]
     assert not (job.folder / "log.txt").exists()
 
 
-def test_jobs_of_one_folder_are_one_run(make_job: MakeJob, target: Target) -> None:
+def test_jobs_of_one_folder_are_one_run(make_job: MakeJob) -> None:
     first, second = make_job("a"), make_job("a", steps=3)
     events: list[Event] = []
-    outcomes = run_jobs([first, second], num_workers=2, on_event=events.append, target=target)
+    outcomes = run_jobs([first, second], num_workers=2, on_event=events.append)
     assert [event.job for event in events if isinstance(event, JobStarted)] == [first]
     assert outcomes[0] is outcomes[1]
 
 
-def test_failures_do_not_stop_the_others(make_job: MakeJob, target: Target) -> None:
+def test_failures_do_not_stop_the_others(make_job: MakeJob) -> None:
     endings = {"raise": "RuntimeError: the reason", "leave": "exit code 3", "nothing": "no result.json"}
     jobs = [make_job(do, do=do) for do in endings] + [make_job("fine")]
-    outcomes = run_jobs(jobs, num_workers=2, target=target)
+    outcomes = run_jobs(jobs, num_workers=2)
     assert [outcome.state for outcome in outcomes] == ["failed"] * 3 + ["done"]
     for outcome, cause in zip(outcomes, endings.values(), strict=False):
         assert cause in outcome.cause
@@ -73,35 +72,35 @@ def test_failures_do_not_stop_the_others(make_job: MakeJob, target: Target) -> N
     assert f"folder={jobs[0].folder} do=raise retry_failed=true" in outcomes[0].rerun_command
 
 
-def test_a_killed_job_is_noticed_and_goes_on_next_time(make_job: MakeJob, target: Target) -> None:
+def test_a_killed_job_is_noticed_and_goes_on_next_time(make_job: MakeJob) -> None:
     killed, fine = make_job("killed", do="die", steps=3), make_job("fine")
-    outcomes = run_jobs([killed, fine], num_workers=1, target=target)
+    outcomes = run_jobs([killed, fine], num_workers=1)
     assert [outcome.state for outcome in outcomes] == ["failed", "done"]
     assert outcomes[0].cause.startswith("killed by signal 9 (SIGKILL)")
     status = RunFolder(killed.folder).read_status()
     assert (status.state, status.step) == ("interrupted", 3)
     assert status.error.startswith("killed by signal 9")
     again = make_job("killed", steps=4)
-    outcomes = run_jobs([again, fine], num_workers=1, target=target)
+    outcomes = run_jobs([again, fine], num_workers=1)
     assert [outcome.state for outcome in outcomes] == ["done", "skipped"]
     assert result_of(again)["metrics"] == {"first_step": 3.0}
 
 
-def test_recorded_failures_wait_to_be_asked_for(make_job: MakeJob, target: Target) -> None:
+def test_recorded_failures_wait_to_be_asked_for(make_job: MakeJob) -> None:
     job = make_job("a", do="diverge")
-    (first,) = run_jobs([job], num_workers=1, target=target)
+    (first,) = run_jobs([job], num_workers=1)
     assert (first.state, first.recorded, first.diverged) == ("failed", False, True)
     assert first.cause == "NonFiniteError: loss is not finite at step 7, beginning in blocks.1.mixer"
     events: list[Event] = []
-    (second,) = run_jobs([job], num_workers=1, on_event=events.append, target=target)
+    (second,) = run_jobs([job], num_workers=1, on_event=events.append)
     assert (second.state, second.recorded, second.cause, second.diverged) == ("failed", True, first.cause, True)
     assert events == [JobEnded(second)]
-    (third,) = run_jobs([make_job("a", do="diverge", retry_failed="true")], num_workers=1, target=target)
+    (third,) = run_jobs([make_job("a", do="diverge", retry_failed="true")], num_workers=1)
     assert third.state == "done"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_wait_for_checkpoints(make_job: MakeJob, target: Target, number: signal.Signals) -> None:
+def test_signals_wait_for_checkpoints(make_job: MakeJob, number: signal.Signals) -> None:
     jobs = [make_job("a", steps=1000, pause=0.01), make_job("b")]
     events: list[Event] = []
 
@@ -111,7 +110,7 @@ def test_signals_wait_for_checkpoints(make_job: MakeJob, target: Target, number:
             signal.raise_signal(number)
 
     before = signal.getsignal(number)
-    outcomes = run_jobs(jobs, num_workers=1, on_event=on_event, target=target)
+    outcomes = run_jobs(jobs, num_workers=1, on_event=on_event)
     assert signal.getsignal(number) is before
     assert [outcome.state for outcome in outcomes] == ["interrupted", "interrupted"]
     assert outcomes[1].cause == "not started"
@@ -121,25 +120,25 @@ def test_signals_wait_for_checkpoints(make_job: MakeJob, target: Target, number:
     assert int((jobs[0].folder / "checkpoint").read_text()) == status.step
     assert [(event.signal, event.running) for event in events if isinstance(event, Stopping)] == [(number, (jobs[0],))]
     again = make_job("a", steps=status.step + 1)
-    assert run_jobs([again], num_workers=1, target=target)[0].state == "done"
+    assert run_jobs([again], num_workers=1)[0].state == "done"
     assert result_of(again)["metrics"] == {"first_step": float(status.step)}
 
 
-def test_gpus_go_round_among_the_workers(make_job: MakeJob, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_go_round_among_the_workers(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     jobs = [make_job(name, device_type="cuda", pause=0.2) for name in "abc"]
-    run_jobs(jobs, num_workers=3, target=target)
+    run_jobs(jobs, num_workers=3)
     assert [result_of(job)["provenance"]["device"] for job in jobs] == ["4", "6", "4"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,6"
 
 
-def test_the_environment_is_the_sweeps_own(make_job: MakeJob, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_the_sweeps_own(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "set after the server began")
     job = make_job("a")
-    run_jobs([job], num_workers=1, target=target)
+    run_jobs([job], num_workers=1)
     assert result_of(job)["provenance"]["device"] == "set after the server began"
 
 
-def test_no_workers_is_refused(make_job: MakeJob, target: Target) -> None:
+def test_no_workers_is_refused(make_job: MakeJob) -> None:
     with pytest.raises(ValueError, match="num_workers is 0, allowed: 1 or more"):
-        run_jobs([make_job("a")], num_workers=0, target=target)
+        run_jobs([make_job("a")], num_workers=0)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from rla_exp.config import Composed, identity
-from rla_exp.data import corpus_fingerprint
+from rla_exp.config import Composed
 from rla_exp.errors import InterruptedRun, NonFiniteError, RunError, UserError
-from rla_exp.lit.device import choose_device
 from rla_exp.lit.live_status import LiveStatus
+from rla_exp.lit.place import find_place
 from rla_exp.lit.stopping import StopRequest
-from rla_exp.runs import Result, RunFolder, cache_dir, check_same_config
+from rla_exp.runs import Result, RunFolder, check_same_config
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +27,8 @@ def train_run(composed: Composed) -> Result:
     config = composed.config
     stop = StopRequest()
     with stop.listening():
-        device = choose_device(config.trainer)
-        corpus = corpus_fingerprint(config.data, cache_dir(config.paths))
-        full = identity(
-            composed.resolved,
-            corpus_sha256=None if corpus is None else corpus.sha256,
-            device_type=device,
-            threads=config.trainer.threads,
-        )
-        folder = RunFolder.of(config, full)
+        place = find_place(composed)
+        folder = place.folder
         finished = _finished(folder, composed)
         if finished is not None:
             return finished
@@ -54,7 +46,7 @@ def train_run(composed: Composed) -> Result:
             from rla_exp.lit.fit import fit
 
             try:
-                result = fit(composed, folder, status, stop, device=device, identity=full)
+                result = fit(composed, folder, status, stop, device=place.device, identity=place.identity)
                 folder.write_result(result)
             except BaseException as error:
                 _tell_end(status, error)

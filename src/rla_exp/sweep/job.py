@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,12 +18,15 @@ LOG_TAIL_BYTES = 16 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A run to be: the overrides that compose it and the folder that it leads to."""
+    """A run to be: what trains it, the folder that it leads to, and the overrides that name it."""
 
     overrides: tuple[str, ...]
     """Command-line overrides, as `rla_exp.config.compose` takes them."""
     folder: Path
     """The run's folder; jobs of one folder are one run."""
+    work: Callable[[], None]
+    """What its process calls; picklable. It holds the composed configuration: files of conf/ that are edited while a
+    sweep runs do not change the jobs that still wait."""
     device_type: Literal["cpu", "cuda"] = "cpu"
     """What it computes on; a CUDA job is given one of the visible devices."""
     threads: int = 1

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
-from rla_exp.config import Composed, compose, identity
+from rla_exp.config import Composed, compose
+from rla_exp.config.schema import MqarConfig, TextConfig
 from rla_exp.errors import ConfigError
-from rla_exp.runs import RunFolder, cache_dir
 from rla_exp.sweep.job import Job
+from rla_exp.sweep.worker import train
+
+PLAIN_SEED = re.compile(r"seed=\d+")
 
 
 def compose_runs(runs: Sequence[Sequence[str]]) -> list[Composed]:
-    """The configurations of many runs, in their order.
+    """The configurations of many runs, in their order; those that differ in the seed alone are composed once.
 
     Raises:
         ConfigError: with every problem of every run, each once.
     """
     composed: list[Composed] = []
     problems: dict[str, None] = {}
+    by_settings: dict[tuple[str, ...], Composed] = {}
     for overrides in runs:
+        seeds = [override for override in overrides if PLAIN_SEED.fullmatch(override)]
+        settings = tuple(override for override in overrides if override not in seeds)
         try:
-            composed.append(compose(overrides))
+            if len(seeds) != 1:
+                composed.append(compose(overrides))
+                continue
+            if settings not in by_settings:
+                by_settings[settings] = compose(settings)
         except ConfigError as error:
             problems |= dict.fromkeys(error.problems)
+        else:
+            composed.append(_with_seed(by_settings[settings], overrides, int(seeds[0].partition("=")[2])))
     if problems:
         raise ConfigError(list(problems))
     return composed
+
+
+def _with_seed(run: Composed, overrides: Sequence[str], seed: int) -> Composed:
+    return Composed(replace(run.config, seed=seed), {**run.resolved, "seed": seed}, list(overrides))
 
 
 def plan_jobs(runs: Sequence[Composed], labels: Sequence[str] | None = None) -> list[Job]:
@@ -39,29 +58,30 @@ def plan_jobs(runs: Sequence[Composed], labels: Sequence[str] | None = None) -> 
         ConfigError: a run wants several devices, or a device that is not there.
         DataError: a corpus cannot be read.
     """
-    # imported here, for they need torch, which takes seconds
-    from rla_exp.data import corpus_fingerprint
-    from rla_exp.lit.device import choose_device
+    # imported here, for it needs torch, which takes seconds
+    from rla_exp.data import CorpusFingerprint, corpus_fingerprint
+    from rla_exp.lit.place import find_place
 
-    # a sweep has few corpora, and identifying one reads it
-    corpora: dict[str, str | None] = {}
+    corpora: dict[str, CorpusFingerprint | None] = {}
+
+    def remembered(data: MqarConfig | TextConfig, cache: Path) -> CorpusFingerprint | None:
+        # a sweep has few corpora, and identifying one reads it
+        key = repr((data, cache))
+        if key not in corpora:
+            corpora[key] = corpus_fingerprint(data, cache)
+        return corpora[key]
+
     jobs = []
     for run, label in zip(runs, labels or [""] * len(runs), strict=True):
-        config = run.config
-        corpus = json.dumps([run.resolved["data"], run.resolved["paths"]])
-        if corpus not in corpora:
-            fingerprint = corpus_fingerprint(config.data, cache_dir(config.paths))
-            corpora[corpus] = None if fingerprint is None else fingerprint.sha256
-        device_type = choose_device(config.trainer)
-        threads = config.trainer.threads
-        full = identity(run.resolved, corpus_sha256=corpora[corpus], device_type=device_type, threads=threads)
+        place = find_place(run, remembered)
         jobs.append(
             Job(
                 overrides=tuple(run.overrides),
-                folder=RunFolder.of(config, full).path,
-                device_type=device_type,
-                threads=threads,
-                retry_failed=config.retry_failed,
+                folder=place.folder.path,
+                work=partial(train, run),
+                device_type=place.device,
+                threads=run.config.trainer.threads,
+                retry_failed=run.config.retry_failed,
                 label=label,
             )
         )

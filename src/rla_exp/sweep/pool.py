@@ -19,7 +19,7 @@ from rla_exp.sweep.devices import visible_devices
 from rla_exp.sweep.job import Job, JobOutcome, log_tail
 from rla_exp.sweep.recorded import is_finished, note_death, recorded_outcome
 from rla_exp.sweep.server import process_context
-from rla_exp.sweep.worker import Ending, Target, train, work
+from rla_exp.sweep.worker import Ending, run_worker
 
 TICK_SECONDS = 0.5
 
@@ -61,7 +61,6 @@ def run_jobs(
     *,
     num_workers: int,
     on_event: Callable[[Event], None] | None = None,
-    target: Target = train,
 ) -> list[JobOutcome]:
     """Run every job that has no result yet, at most `num_workers` at once, in the order given.
 
@@ -73,7 +72,6 @@ def run_jobs(
         jobs: what to run; several of one folder are one run and share its outcome.
         num_workers: processes at a time, at least 1.
         on_event: called in this thread as things happen, twice a second at least while jobs run.
-        target: what a worker does with a job's overrides; a function that a module names.
 
     Returns:
         One outcome a job, in the order of the jobs.
@@ -98,7 +96,7 @@ def run_jobs(
         else:
             end(outcome)
     if waiting:
-        pool = _Pool(waiting, num_workers, emit, end, target)
+        pool = _Pool(waiting, num_workers, emit, end)
         with _signals_into(pool.received):
             pool.run()
     return [outcomes[job.folder] for job in jobs]
@@ -128,9 +126,8 @@ class _Pool:
         num_workers: int,
         emit: Callable[[Event], None],
         end: Callable[[JobOutcome], None],
-        target: Target,
     ) -> None:
-        self.waiting, self.emit, self.end, self.target = waiting, emit, end, target
+        self.waiting, self.emit, self.end = waiting, emit, end
         self.devices = visible_devices(waiting)
         self.context = process_context(max(job.threads for job in waiting))
         self.free_slots = list(range(num_workers))
@@ -179,11 +176,10 @@ class _Pool:
             environment["CUDA_VISIBLE_DEVICES"] = self.devices[slot % len(self.devices)]
         receiver, sender = self.context.Pipe(duplex=False)
         process = self.context.Process(
-            target=work,
-            args=(self.target, job.overrides, job.folder, environment, sender),
+            target=run_worker,
+            args=(job.work, job.folder, environment, sender),
             name=job.name,
         )
-        started = time.monotonic()
         try:
             process.start()
         except (OSError, EOFError) as error:
@@ -193,7 +189,7 @@ class _Pool:
             return
         finally:
             sender.close()
-        self.workers[receiver] = _Worker(job, slot, process, started)
+        self.workers[receiver] = _Worker(job, slot, process, time.monotonic())
         self.emit(JobStarted(job))
 
     def _collect(self) -> None:

@@ -13,7 +13,6 @@ from rla_exp.sweep.display import sweep_display
 from rla_exp.sweep.job import Job, JobOutcome
 from rla_exp.sweep.pool import run_jobs
 from rla_exp.sweep.summary import summarize
-from rla_exp.sweep.worker import Target, train
 
 
 def run_sweep(
@@ -22,7 +21,6 @@ def run_sweep(
     num_workers: int | None = None,
     detail: Callable[[], RenderableType] | None = None,
     stream: TextIO | None = None,
-    target: Target = train,
 ) -> list[JobOutcome]:
     """Run jobs under a display and write the summary; the arguments are those of `run_jobs` and `sweep_display`.
 
@@ -36,7 +34,7 @@ def run_sweep(
     num_workers = num_workers or default_num_workers(jobs)
     total = len({job.folder for job in jobs})
     with sweep_display(total, detail=detail, stream=stream) as display:
-        outcomes = run_jobs(jobs, num_workers=num_workers, on_event=display, target=target)
+        outcomes = run_jobs(jobs, num_workers=num_workers, on_event=display)
     stream.write(summarize(outcomes) + "\n")
     stream.flush()
     return outcomes

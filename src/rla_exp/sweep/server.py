@@ -15,7 +15,14 @@ from multiprocessing.forkserver import ensure_running
 
 from rla_exp.sweep.detach import SERVER_VARIABLE
 
-PRELOADED = ("rla_exp.sweep.detach", "torch", "lightning.pytorch", "rla_exp.config", "rla_exp.lit.fit", "rla_exp.lit.train")
+PRELOADED = (
+    "rla_exp.sweep.detach",
+    "torch",
+    "lightning.pytorch",
+    "rla_exp.config",
+    "rla_exp.lit.fit",
+    "rla_exp.lit.train",
+)
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

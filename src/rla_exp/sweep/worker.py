@@ -10,19 +10,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
 from typing import Literal
 
+from rla_exp.config import Composed
 from rla_exp.errors import InterruptedRun, NonFiniteError, UserError
 
 # how long a worker whose sweep has died may take for its checkpoint
 ORPHAN_GRACE_SECONDS = 120.0
-
-Target = Callable[[Sequence[str]], None]
 
 
 @dataclass(frozen=True)
@@ -34,23 +33,19 @@ class Ending:
     diverged: bool = False
 
 
-def train(overrides: Sequence[str]) -> None:
-    """Compose the run that the overrides name and train it."""
-    # imported here: the parent, which only names this function, needs neither torch nor a composed configuration
-    from rla_exp.config import compose
+def train(composed: Composed) -> None:
+    """Train a run."""
+    # imported here: the parent, which only names this function, needs no torch for it
     from rla_exp.lit.train import train_run
 
-    train_run(compose(overrides))
+    train_run(composed)
 
 
-def work(
-    target: Target, overrides: Sequence[str], folder: Path, environment: Mapping[str, str], ending: Connection
-) -> None:
+def run_worker(work: Callable[[], None], folder: Path, environment: Mapping[str, str], ending: Connection) -> None:
     """Entry point of a worker.
 
     Args:
-        target: what to do with the overrides.
-        overrides: the run's overrides.
+        work: the job's work.
         folder: the run's folder; its log.txt takes all output.
         environment: the environment of the sweep; the server's own is older.
         ending: where the `Ending` goes.
@@ -61,7 +56,7 @@ def work(
     _watch_parent()
     try:
         _redirect_output(folder)
-        target(overrides)
+        work()
     except (KeyboardInterrupt, InterruptedRun) as error:
         ending.send(Ending("interrupted", str(error) or None))
     except UserError as error:

@@ -1,0 +1,47 @@
+"""Where a run is kept: its folder follows from its configuration, its corpus and the device it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rla_exp.config import Composed, identity
+from rla_exp.config.schema import MqarConfig, TextConfig
+from rla_exp.data import CorpusFingerprint, corpus_fingerprint
+from rla_exp.lit.device import DeviceType, choose_device
+from rla_exp.runs import RunFolder, cache_dir
+
+Fingerprint = Callable[[MqarConfig | TextConfig, Path], CorpusFingerprint | None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run's folder and what it was found by."""
+
+    folder: RunFolder
+    identity: str
+    """64 hex digits."""
+    device: DeviceType
+
+
+def find_place(composed: Composed, fingerprint: Fingerprint = corpus_fingerprint) -> Place:
+    """The place of a run; nothing is made there.
+
+    Args:
+        fingerprint: identifies the corpus; a sweep passes one that remembers.
+
+    Raises:
+        ConfigError: the settings cannot be on this machine.
+        DataError: the corpus cannot be read.
+    """
+    config = composed.config
+    device = choose_device(config.trainer)
+    corpus = fingerprint(config.data, cache_dir(config.paths))
+    full = identity(
+        composed.resolved,
+        corpus_sha256=None if corpus is None else corpus.sha256,
+        device_type=device,
+        threads=config.trainer.threads,
+    )
+    return Place(RunFolder.of(config, full), full, device)
