@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -141,7 +142,7 @@ def read_offsets(cu_seqlens: Tensor, q: Tensor) -> tuple[int, ...]:
     if q.shape[0] != 1:
         raise ValueError(f"cu_seqlens with q of shape {_shape(q)}; allowed: B = 1, the T axis packs the sequences")
     offsets = tuple(int(x) for x in cu_seqlens.tolist())
-    if offsets[0] != 0 or offsets[-1] != q.shape[1] or any(a > b for a, b in zip(offsets, offsets[1:], strict=False)):
+    if offsets[0] != 0 or offsets[-1] != q.shape[1] or any(a > b for a, b in pairwise(offsets)):
         raise ValueError(f"cu_seqlens={list(offsets)}; allowed: rising from 0 to T = {q.shape[1]}")
     return offsets
 

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class Slab(NamedTuple):
+    """The j-th chunks of all sequences that have one."""
+
+    at: slice
+    """Where they lie on the chunk axis."""
+    rows: int
+    """How many there are."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +33,11 @@ class Layout:
     """C."""
     num_heads: int
     """H."""
+    batch_size: int
+    """B."""
     num_tokens: int
     """T."""
-    slabs: tuple[int, ...]
+    rows: tuple[int, ...]
     """Rows of each slab: (sequences with a j-th chunk) x H, not increasing."""
     order: Tensor | None
     """[N] sequences, longest first; None where they are all of length T (no packing)."""
@@ -36,27 +49,31 @@ class Layout:
     @property
     def num_rows(self) -> int:
         """Length of the chunk axis."""
-        return sum(self.slabs)
+        return sum(self.rows)
 
-    def split(self, x: Tensor) -> Tensor:
-        """[B, T, H, ...] -> [rows, C, ...], zeros where a chunk has no token."""
+    def slabs(self) -> list[Slab]:
+        """The slabs in order."""
+        starts = accumulate(self.rows, initial=0)
+        return [Slab(slice(start, start + rows), rows) for start, rows in zip(starts, self.rows, strict=False)]
+
+    def split(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """[B, T, H, ...] -> [rows, C, ...], zeros where a chunk has no token; into `out` where given."""
         B, T, H, *D = x.shape
         if self.token_of_slot is not None:
-            x = torch.cat((x[0], x.new_zeros(1, H, *D)))[self.token_of_slot]
-            return x.view(-1, self.chunk, H, *D).transpose(1, 2).reshape(self.num_rows, self.chunk, *D)
-        pad = -T % self.chunk
-        if pad:
-            x = F.pad(x, (0, 0) * (len(D) + 1) + (0, pad))
-        x = x.view(B, -1, self.chunk, H, *D)
-        return x.movedim((1, 3), (0, 2)).reshape(self.num_rows, self.chunk, *D)
+            x = torch.cat((x[0], x.new_zeros(1, H, *D)))[self.token_of_slot].view(1, -1, H, *D)
+        elif T % self.chunk:
+            x = F.pad(x, (0, 0) * (len(D) + 1) + (0, -T % self.chunk))
+        x = x.reshape(B, -1, self.chunk, H, *D).movedim((1, 3), (0, 2))
+        if out is None:
+            return x.reshape(self.num_rows, self.chunk, *D)
+        out.view(x.shape).copy_(x)
+        return out
 
-    def merge(self, y: Tensor, batch_size: int) -> Tensor:
+    def merge(self, y: Tensor) -> Tensor:
         """[rows, C, ...] -> [B, T, H, ...]."""
-        D, H = y.shape[2:], self.num_heads
-        if self.slot_of_token is not None:
-            return y.view(-1, H, self.chunk, *D).transpose(1, 2).reshape(-1, H, *D)[self.slot_of_token].unsqueeze(0)
-        y = y.view(-1, batch_size, H, self.chunk, *D).movedim((0, 2), (1, 3))
-        return y.reshape(batch_size, -1, H, *D)[:, : self.num_tokens]
+        H, D = self.num_heads, y.shape[2:]
+        y = y.view(-1, self.batch_size, H, self.chunk, *D).movedim((0, 2), (1, 3)).reshape(self.batch_size, -1, H, *D)
+        return y[:, : self.num_tokens] if self.slot_of_token is None else y[:, self.slot_of_token]
 
     def rows_of_states(self, S: Tensor) -> Tensor:
         """[N, H, K, V] -> [N x H, K, V], longest sequence first."""
@@ -64,14 +81,14 @@ class Layout:
 
     def states_of_rows(self, rows: Tensor) -> Tensor:
         """The inverse of rows_of_states."""
-        S = rows.unflatten(0, (-1, self.num_heads))
+        S = rows.view(-1, self.num_heads, *rows.shape[1:])
         return S if self.order is None else S[self.order.argsort()]
 
 
 def uniform_layout(batch_size: int, num_tokens: int, num_heads: int, chunk: int) -> Layout:
     """B sequences of T tokens."""
     slabs = (batch_size * num_heads,) * -(-num_tokens // chunk)
-    return Layout(chunk, num_heads, num_tokens, slabs, None, None, None)
+    return Layout(chunk, num_heads, batch_size, num_tokens, slabs, None, None, None)
 
 
 def packed_layout(offsets: tuple[int, ...], num_heads: int, chunk: int, device: torch.device) -> Layout:
@@ -93,5 +110,5 @@ def packed_layout(offsets: tuple[int, ...], num_heads: int, chunk: int, device: 
     token_of_slot[slot_of_token] = torch.arange(num_tokens)
     rows = tuple(count * num_heads for count in slabs)
     return Layout(
-        chunk, num_heads, num_tokens, rows, order.to(device), token_of_slot.to(device), slot_of_token.to(device)
+        chunk, num_heads, 1, num_tokens, rows, order.to(device), token_of_slot.to(device), slot_of_token.to(device)
     )

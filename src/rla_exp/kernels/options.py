@@ -63,6 +63,11 @@ class Options:
         """Whether states are written by the delta rule."""
         return self.rule == "delta"
 
+    @property
+    def reads_at_k(self) -> bool:
+        """Whether S_{t-1} k_t is needed: by the delta rule or by the residual."""
+        return self.is_delta or self.residual == "fit"
+
     def query_scale(self, head_dim_k: int) -> float:
         """What q is multiplied by."""
         return head_dim_k**-0.5 if self.scale is None else float(self.scale)

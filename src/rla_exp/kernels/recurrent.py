@@ -8,6 +8,8 @@ Everything else in this package is measured against this file.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -30,9 +32,10 @@ def recurrent(inputs: Inputs, options: Options) -> tuple[Tensor, State]:
         return o.to(inputs.v.dtype), State(S, R)
 
     results = []
-    for n, (start, end) in enumerate(zip(x.offsets, x.offsets[1:], strict=False)):
-        alone = [tensor[:, start:end] for tensor in (q, k, x.v, a, b, y)]
-        results.append(sequence(*alone, S[n : n + 1], None if R is None else R[n : n + 1], options))
+    for n, (start, end) in enumerate(pairwise(x.offsets)):
+        q_n, k_n, v_n, a_n, b_n, y_n = (tensor[:, start:end] for tensor in (q, k, x.v, a, b, y))
+        R_n = None if R is None else R[n : n + 1]
+        results.append(sequence(q_n, k_n, v_n, a_n, b_n, y_n, S[n : n + 1], R_n, options))
     o = torch.cat([result[0] for result in results], dim=1)
     S = torch.cat([result[1] for result in results])
     R = None if R is None else torch.cat([result[2] for result in results if result[2] is not None])
