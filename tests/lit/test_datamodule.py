@@ -37,9 +37,9 @@ def test_splits(make_run: Callable[..., Composed]) -> None:
     assert len(module.train_dataloader()) == 6
     for split, loader in (("valid", module.val_dataloader()), ("test", module.test_dataloader())):
         first, again = list(loader), list(loader)
-        assert len(first) == len(again) == len(loader) == data.num_eval_batches(split)  # type: ignore[arg-type]
+        assert len(first) == len(again) == len(loader) == data.num_eval_batches(split)
         for index, batch in enumerate(first):
-            assert torch.equal(batch.tokens, data.eval_batch(split, index).tokens)  # type: ignore[arg-type]
+            assert torch.equal(batch.tokens, data.eval_batch(split, index).tokens)
 
 
 def test_overfit_batches_repeat(make_run: Callable[..., Composed]) -> None:

@@ -41,7 +41,7 @@ def test_numbers_of_a_layer(make_run: Callable[..., Composed]) -> None:
     assert 0.0 < values["diag/layer0/share_clipped"] < 1.0
     assert 0.0 < values["diag/layer0/residual_rms"] <= 0.02
     seen = []
-    hook = model.blocks[1].register_forward_hook(lambda module, _, output: seen.append(output.abs().max().item()))
+    hook = model.blocks[1].register_forward_hook(lambda *call: seen.append(call[2].abs().max().item()))
     model.hidden(tokens)
     hook.remove()
     assert values["diag/layer1/activation_max"] == pytest.approx(seen[0])

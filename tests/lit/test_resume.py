@@ -87,7 +87,7 @@ def outcome(root: Path, composed: Composed) -> tuple[dict[str, Tensor], Result, 
         # two batches a validation: the signal comes in the second one of the second validation
         pytest.param({"validate_every": 3}, {"valid": 3}, 6, id="in a validation"),
         pytest.param({"validate_every": 3}, {"train": 7}, 8, id="at the end"),
-        pytest.param({"validate_every": 3, "accumulate": 2}, {"train": 6}, 4, id="between accumulated batches"),
+        pytest.param({"validate_every": 3, "accumulate": 2}, {"train": 8}, 5, id="between accumulated batches"),
         pytest.param({"accumulate": 2, "diagnostics_every": 3}, {"train": 9}, 5, id="after accumulated batches"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from rla_exp.config.schema import OptimConfig
@@ -15,7 +17,7 @@ def test_warmup_then_cosine_to_the_floor() -> None:
     # half way down, and at the end
     assert factors[8] == pytest.approx(0.6)
     assert factors[12] == pytest.approx(0.2)
-    assert all(before > after for before, after in zip(factors[4:], factors[5:], strict=False))
+    assert all(before > after for before, after in pairwise(factors[4:]))
 
 
 def test_no_warmup() -> None:

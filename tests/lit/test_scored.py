@@ -40,7 +40,7 @@ def test_loss_equals_the_whole_one_with_ignored_labels(share: float, reduction: 
     hidden = torch.randn(3, 6, 8, requires_grad=True)
     model = Head()
     batch = pick_scored(make_batch(labels))
-    loss, _ = scored_loss(model, hidden, batch, reduction)  # type: ignore[arg-type]
+    loss, _ = scored_loss(model, hidden, batch, reduction)
     num_scored = int((labels != IGNORE).sum())
     assert model.num_rows == len(batch.targets) == num_scored
     assert (batch.positions is None) == (num_scored == labels.numel())
@@ -52,7 +52,7 @@ def test_loss_equals_the_whole_one_with_ignored_labels(share: float, reduction: 
 def test_loss_is_float32() -> None:
     hidden = torch.randn(1, 4, 8, dtype=torch.bfloat16)
     model = Head().bfloat16()
-    loss, logits = scored_loss(model, hidden, pick_scored(make_batch(torch.zeros(1, 4).long())), "mean")  # type: ignore[arg-type]
+    loss, logits = scored_loss(model, hidden, pick_scored(make_batch(torch.zeros(1, 4).long())), "mean")
     assert (loss.dtype, logits.dtype) == (torch.float32, torch.bfloat16)
 
 

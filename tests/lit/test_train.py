@@ -88,6 +88,21 @@ def test_settings_of_the_process_are_put_back(make_run: MakeRun) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_compile_is_asked_for(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling itself takes minutes on a CPU; here only what would be compiled is looked at."""
+    compiled = []
+
+    def compile_nothing(function: Any) -> Any:
+        compiled.append(function.__name__)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    expected = train_run(make_run()).metrics
+    assert compiled == []
+    assert train_run(make_run(compile=True)).metrics == expected
+    assert compiled == ["hidden"]
+
+
 def test_learning_to_recall(make_run: MakeRun) -> None:
     """One batch over and over is learned by heart."""
     optim = OptimConfig(lr=2e-2, warmup_steps=5, weight_decay=0.0)
@@ -161,6 +176,19 @@ def test_nonfinite_gradient_names_the_layer(make_run: MakeRun, monkeypatch: pyte
     monkeypatch.setattr(fit_file, "build_model", build_broken)
     with pytest.raises(NonFiniteError, match=r"^gradient is not finite at step 1, beginning in blocks\.0\.mixer_norm$"):
         train_run(make_run(accumulate=2))
+
+
+def test_nonfinite_held_out_loss(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = fit_file.build_model
+
+    def build_broken(*args: Any) -> LanguageModel:
+        model = build(*args)
+        model.norm.register_forward_hook(lambda *call: call[2] if call[0].training else call[2] * float("nan"))
+        return model
+
+    monkeypatch.setattr(fit_file, "build_model", build_broken)
+    with pytest.raises(NonFiniteError, match=r"^held-out loss is not finite at step 4, beginning in norm$"):
+        train_run(make_run(validate_every=4))
 
 
 def test_full_disk_keeps_the_earlier_checkpoint(
