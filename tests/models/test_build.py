@@ -46,6 +46,8 @@ def test_without_a_seed_the_global_generator_decides(model_config):
 
 @every_model
 def test_matrices_have_the_std_of_the_config(model_config, name):
+    model = build_model(model_config(name, init_std=0.05, embedding_std=0.5, d_model=256), 100, seed=0)
+    assert model.embedding.weight.std().item() == pytest.approx(0.5, rel=4 / model.embedding.weight.numel() ** 0.5)
     model = build_model(model_config(name, init_std=0.05, d_model=256), 100, seed=0)
     matrices = {n: m.weight for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Embedding)}
     for matrix in matrices.values():
@@ -57,7 +59,7 @@ def test_matrices_have_the_std_of_the_config(model_config, name):
 
 def test_a_module_that_does_not_say_how_it_starts_is_refused():
     with pytest.raises(TypeError, match=r"0\.weight: LayerNorm does not say"):
-        initialize(nn.Sequential(nn.LayerNorm(3)), std=0.02, seed=0)
+        initialize(nn.Sequential(nn.LayerNorm(3)), std=0.02, embedding_std=0.02, seed=0)
 
 
 @every_model

@@ -77,6 +77,8 @@ class ModelConfig:
     """One matrix for the embedding and the head."""
     init_std: Positive = 0.02
     """Standard deviation of every matrix at initialization."""
+    embedding_std: Positive | None = None
+    """Standard deviation of the embedding at initialization; null: init_std."""
     norm_eps: Positive = 1e-6
     """Epsilon of every RMSNorm."""
     rope_base: Positive = 10000.0

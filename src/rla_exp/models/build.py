@@ -31,7 +31,7 @@ def build_model(config: ModelConfig, vocab_size: int, seed: int | None = None) -
     if seed is None:
         seed = int(torch.randint(2**62, (), device="cpu"))
     model.to_empty(device=device)
-    initialize(model, std=config.init_std, seed=seed)
+    initialize(model, std=config.init_std, embedding_std=config.embedding_std or config.init_std, seed=seed)
     return model
 
 

@@ -23,15 +23,19 @@ class InitializesItself(Protocol):
 
 
 @torch.no_grad()
-def initialize(model: nn.Module, *, std: float, seed: int) -> None:
-    """Fill every parameter: matrices N(0, std^2), the others as their module says. Equal on every device."""
+def initialize(model: nn.Module, *, std: float, embedding_std: float, seed: int) -> None:
+    """Fill every parameter, equally on every device.
+
+    Matrices are N(0, std^2), embeddings N(0, embedding_std^2), the others as their module says.
+    """
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             generator = _generator(seed, f"{module_name}.{name}")
             if isinstance(module, InitializesItself):
                 value = module.initial_value(name, generator)
             elif isinstance(module, nn.Linear | nn.Embedding):
-                value = torch.empty(parameter.shape, device="cpu").normal_(0.0, std, generator=generator)
+                scale = embedding_std if isinstance(module, nn.Embedding) else std
+                value = torch.empty(parameter.shape, device="cpu").normal_(0.0, scale, generator=generator)
             else:
                 raise TypeError(f"{module_name}.{name}: {type(module).__name__} does not say how it is initialized")
             parameter.copy_(value)
