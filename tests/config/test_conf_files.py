@@ -138,6 +138,27 @@ def test_a_wrong_preset_is_answered(own_conf, content, problem):
     assert list(caught.value.problems) == [problem]
 
 
+def test_a_file_that_lacks_a_key_is_answered(own_conf):
+    (own_conf / "data" / "mine.yaml").write_text(
+        "kind: text\nname: mine\nsource: stdlib_docs\nbatch_size: ???\nseq_len: 8\n", encoding="utf-8"
+    )
+    with pytest.raises(ConfigError) as caught:
+        compose(["data=mine", "optim.lr=0"], conf=own_conf)
+    assert list(caught.value.problems) == [
+        "data.batch_size: nothing sets it; write data.batch_size=VALUE",
+        "data.eval_batch_size: nothing sets it; a file of data/ must",
+        "optim.lr=0: must be greater than 0",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["", "kind: txt"])
+def test_data_of_no_kind_is_answered(own_conf, kind):
+    (own_conf / "data" / "mine.yaml").write_text(f"name: mine\n{kind}\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        compose(["data=mine"], conf=own_conf)
+    assert list(caught.value.problems) == ["data.kind: a file of data/ must set it to mqar or text"]
+
+
 def test_a_preset_that_is_no_yaml_is_answered(own_conf):
     (own_conf / "experiment" / "mine.yaml").write_text("optim: [", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"conf/ cannot be composed with experiment=mine: while parsing"):

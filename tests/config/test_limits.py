@@ -80,7 +80,7 @@ HUB = "data=files data.source=hub"
         (
             "trainer.max_steps=90 optim.warmup_steps=91 trainer.validate_every=null",
             "optim.warmup_steps=91",
-            "more than trainer.max_steps=90",
+            "more than trainer.max_steps=90; make it smaller, or 0",
         ),
         (
             "trainer.accelerator=cpu trainer.precision=16-mixed",

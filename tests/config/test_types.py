@@ -2,8 +2,8 @@
 
 import pytest
 
-from rla_exp.config import compose, read_resolved
-from rla_exp.errors import ConfigError
+from rla_exp.config import compose
+from rla_exp.config.typed import to_typed
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ from rla_exp.errors import ConfigError
         ("model.rule=detla", "model.rule=detla: must be one of additive, delta; did you mean delta?"),
         ("model.clip=0", "model.clip=0: must be greater than 0 or null"),
         ("model.conv_size=1", "model.conv_size=1: must be greater than or equal to 2 or null"),
+        ("data.train=5", "data.train=5: must be a list: [A,B]"),
         ("data.train=[]", "data.train=[]: must have at least 1 item, not 0"),
         (
             "data.name=../x",
@@ -51,20 +52,6 @@ def test_a_whole_number_is_a_number():
     assert compose(["optim.weight_decay=1"]).resolved["optim"]["weight_decay"] == 1.0
 
 
-def test_a_resolved_configuration_is_read_back():
+def test_what_a_run_writes_down_is_its_configuration():
     composed = compose(["model=rla", "data=stdlib_docs"])
-    assert read_resolved(composed.resolved, "config.yaml") == composed.config
-
-
-def test_a_damaged_resolved_configuration_names_its_file():
-    resolved = compose([]).resolved
-    resolved["optim"]["lr"] = "fast"
-    del resolved["seed"], resolved["model"]["d_model"]
-    resolved["trainer"]["warp"] = 9
-    with pytest.raises(ConfigError) as caught:
-        read_resolved(resolved, "runs/x/config.yaml")
-    assert sorted(caught.value.problems) == [
-        "runs/x/config.yaml: model.d_model: nothing sets it; a file of model/ must",
-        "runs/x/config.yaml: optim.lr=fast: must be a valid number",
-        "runs/x/config.yaml: trainer.warp=9: a file sets it, but there is no such key",
-    ]
+    assert to_typed(composed.resolved) == (composed.config, [])

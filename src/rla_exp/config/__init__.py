@@ -3,6 +3,5 @@
 from rla_exp.config.composition import Composed, compose, compose_sweep
 from rla_exp.config.locate import conf_dir
 from rla_exp.config.run_identity import hash8, identity
-from rla_exp.config.typed import read_resolved
 
-__all__ = ["Composed", "compose", "compose_sweep", "conf_dir", "hash8", "identity", "read_resolved"]
+__all__ = ["Composed", "compose", "compose_sweep", "conf_dir", "hash8", "identity"]

@@ -152,7 +152,8 @@ def _steps(config: RunConfig) -> Iterator[Problem]:
     if config.optim.warmup_steps > trainer.max_steps:
         yield Problem(
             ("optim.warmup_steps", "trainer.max_steps"),
-            f"optim.warmup_steps={config.optim.warmup_steps}: more than trainer.max_steps={trainer.max_steps}",
+            f"optim.warmup_steps={config.optim.warmup_steps}: more than trainer.max_steps={trainer.max_steps}; "
+            "make it smaller, or 0",
         )
     for key in ("validate_every", "diagnostics_every", "checkpoint_every"):
         every = getattr(trainer, key)

@@ -14,7 +14,6 @@ from pydantic_core import ErrorDetails
 from rla_exp.config.keys import key_name, schema_keys, sections, text_only_keys
 from rla_exp.config.schema import RunConfig
 from rla_exp.config.wording import closest, did_you_mean, show
-from rla_exp.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,6 @@ def to_plain(config: RunConfig) -> dict[str, Any]:
     plain = _adapter().dump_python(config, mode="json")
     assert isinstance(plain, dict)
     return plain
-
-
-def read_resolved(values: Mapping[str, Any], where: str) -> RunConfig:
-    """The configuration that a run's config.yaml holds. ConfigError names `where` it came from."""
-    config, problems = to_typed(values)
-    if config is None:
-        raise ConfigError([f"{where}: {problem.message}" for problem in problems])
-    return config
 
 
 @cache
@@ -85,7 +76,7 @@ def _expected(details: ErrorDetails, name: str) -> str:
     if details["type"] == "string_pattern_mismatch":
         return "must be letters, digits, _, . and -, in parts separated by /, none beginning with a dot"
     message = details["msg"].replace("Input should be", "must be").replace("List should have", "must have")
-    return message.replace(" after validation", "") + or_null
+    return message.replace(" after validation", "").replace("a valid array", "a list: [A,B]") + or_null
 
 
 def _key(location: tuple[int | str, ...]) -> str:
