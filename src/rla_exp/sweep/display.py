@@ -40,7 +40,7 @@ def sweep_display(
 
     Args:
         total: distinct runs of the sweep.
-        detail: rendered above the runs on a terminal, anew whenever a job has ended (a table filling up).
+        detail: rendered below the runs on a terminal, anew whenever a job has ended (a table filling up).
         stream: where to show (default: standard output).
     """
     stream = stream or sys.stdout
@@ -76,7 +76,7 @@ class PlainDisplay:
                 self._say(stopping_line(number.name, len(event.running)))
         if time.monotonic() - self.last_report >= PLAIN_SECONDS:
             running = progress.running()
-            self._say(f"{place} about {duration(progress.seconds_left(running))} left")
+            self._say(f"{place} {overall_left(progress.seconds_left(running))}")
             for entry in running:
                 self._say(f"  {entry.job.name}: {describe(entry)}")
 
@@ -118,19 +118,19 @@ class LiveDisplay:
 
     def _render(self) -> RenderableType:
         progress, running = self.progress, self.progress.running()
-        parts: list[RenderableType] = []
-        if self.detail is not None:
-            if self.shown_detail is None or self.ended_at_detail != len(progress.outcomes):
-                self.shown_detail, self.ended_at_detail = self.detail(), len(progress.outcomes)
-            parts.append(self.shown_detail)
-        parts += [self._counts(running), _running_table(running)]
+        parts: list[RenderableType] = [self._counts(running), _running_table(running)]
         failures = [outcome for outcome in progress.outcomes if outcome.state == "failed"]
         parts += [
-            Text(f"failed {outcome.job.name}: {(outcome.cause or '').splitlines()[0] if outcome.cause else ''}", "red")
+            Text(f"failed {outcome.job.name}: {first_line(outcome.cause)}", "red")
             for outcome in failures[-SHOWN_FAILURES:]
         ]
         if self.note:
             parts.append(Text(self.note, "yellow"))
+        # last, for a terminal too low for all of it cuts the end off
+        if self.detail is not None:
+            if self.shown_detail is None or self.ended_at_detail != len(progress.outcomes):
+                self.shown_detail, self.ended_at_detail = self.detail(), len(progress.outcomes)
+            parts.append(self.shown_detail)
         return Group(*parts)
 
     def _counts(self, running: list[RunningJob]) -> RenderableType:
@@ -141,7 +141,7 @@ class LiveDisplay:
             Text(f"{finished} of {progress.total} runs"),
             ProgressBar(progress.total, len(progress.outcomes) + sum(job.share for job in running), width=30),
             Text(f"{progress.count('failed')} failed", "red" if progress.count("failed") else "dim"),
-            Text(f"about {duration(progress.seconds_left(running))} left", "cyan"),
+            Text(overall_left(progress.seconds_left(running)), "cyan"),
         )
         return line
 
@@ -178,6 +178,16 @@ def describe(job: RunningJob) -> str:
 def stopping_line(signal_name: str, running: int) -> str:
     """What a stopping sweep says."""
     return f"{signal_name}: waiting for the checkpoints of {running} runs (again to stop at once)"
+
+
+def first_line(text: str | None) -> str:
+    """The beginning of a cause that may go on for lines."""
+    return (text or "").partition("\n")[0]
+
+
+def overall_left(seconds: float | None) -> str:
+    """How much longer the sweep takes, in words."""
+    return "time left not known yet" if seconds is None else f"about {duration(seconds)} left"
 
 
 def duration(seconds: float | None) -> str:

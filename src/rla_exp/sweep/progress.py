@@ -34,8 +34,8 @@ class SweepProgress:
     def __init__(self, total: int) -> None:
         self.total = total
         self.outcomes: list[JobOutcome] = []
-        self.started: dict[Job, float] = {}
-        self.first_steps: dict[Job, int] = {}
+        self.working: list[Job] = []
+        self.first_seen: dict[Job, tuple[int, float]] = {}
         self.begun: float | None = None
         self.stopping = False
 
@@ -43,10 +43,11 @@ class SweepProgress:
         """Take in what happened."""
         match event:
             case JobStarted(job):
-                self.started[job] = time.monotonic()
+                self.working.append(job)
                 self.begun = self.begun or time.monotonic()
             case JobEnded(outcome):
-                self.started.pop(outcome.job, None)
+                if outcome.job in self.working:
+                    self.working.remove(outcome.job)
                 self.outcomes.append(outcome)
             case Stopping():
                 self.stopping = True
@@ -57,7 +58,7 @@ class SweepProgress:
 
     def running(self) -> list[RunningJob]:
         """The jobs at work; reads one small file each."""
-        return [self._running(job, since) for job, since in self.started.items()]
+        return [self._running(job) for job in self.working]
 
     def seconds_left(self, running: list[RunningJob]) -> float | None:
         """Of the whole sweep, by the pace of the runs trained so far; None before a tenth of the first one."""
@@ -67,13 +68,13 @@ class SweepProgress:
         left = self.total - len(self.outcomes) - sum(job.share for job in running)
         return (time.monotonic() - self.begun) * left / trained if trained > 0.1 else None
 
-    def _running(self, job: Job, since: float) -> RunningJob:
+    def _running(self, job: Job) -> RunningJob:
         status = read_status(job.folder)
         if status is None or status.state != "running":
             return RunningJob(job, 0, 0, None, None, None)
-        # a resumed run begins at its checkpoint's step
-        first = self.first_steps.setdefault(job, status.step)
-        taken = status.step - first
+        # a resumed run begins at its checkpoint's step, and no run begins with its process
+        first_step, since = self.first_seen.setdefault(job, (status.step, time.monotonic()))
+        taken = status.step - first_step
         seconds_left = None
         if taken > 0:
             seconds_left = (time.monotonic() - since) * (status.max_steps - status.step) / taken

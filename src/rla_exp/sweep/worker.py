@@ -18,7 +18,8 @@ from types import FrameType
 from typing import Literal
 
 from rla_exp.config import Composed
-from rla_exp.errors import InterruptedRun, NonFiniteError, UserError
+from rla_exp.errors import InterruptedRun, NonFiniteError
+from rla_exp.sweep.recorded import read_status
 
 # how long a worker whose sweep has died may take for its checkpoint
 ORPHAN_GRACE_SECONDS = 120.0
@@ -59,18 +60,15 @@ def run_worker(work: Callable[[], None], folder: Path, environment: Mapping[str,
         work()
     except (KeyboardInterrupt, InterruptedRun) as error:
         ending.send(Ending("interrupted", str(error) or None))
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        ending.send(Ending("failed", _describe(error), diverged=isinstance(error, NonFiniteError)))
     except Exception as error:
-        traceback.print_exc()
-        ending.send(Ending("failed", _describe(error)))
+        cause = f"{type(error).__name__}: {error}"
+        status = read_status(folder)
+        # a run that had begun has put the error into its log and its status
+        if status is None or status.error != cause:
+            traceback.print_exc()
+        ending.send(Ending("failed", cause, diverged=isinstance(error, NonFiniteError)))
     else:
         ending.send(Ending("done"))
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
