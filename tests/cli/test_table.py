@@ -1,0 +1,232 @@
+"""The table command: from nothing to a table, again, and with runs that failed or do not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from rla_exp.cli import table as command
+from rla_exp.cli.key_values import read_key_values
+from rla_exp.report import TableSpec
+from rla_exp.runs import RunFolder, Status
+from rla_exp.sweep import Job, pool
+
+TABLE = """
+title: A tiny table
+caption: Two rows.
+overrides:
+  - model.d_model=16
+  - model.head_dim_k=8
+  - model.head_dim_v=8
+  - data=mqar
+  - data.vocab_size=32
+  - data.batch_size=8
+  - "data.train=[{length:16,num_pairs:2,num_examples:16}]"
+  - "data.valid=[{length:16,num_pairs:2,num_examples:16}]"
+  - "data.test=[{length:16,num_pairs:2,num_examples:16}]"
+  - optim.warmup_steps=0
+reference: full
+groups:
+  rdn: {label: RDN, overrides: [model=rdn]}
+rows:
+  full: {label: full, overrides: [ablation=full]}
+  no_clip: {label: no clip, overrides: [ablation=no_clip]}
+studies:
+  mqar: {label: MQAR}
+columns:
+  accuracy: {kind: metric, study: mqar, label: 2 pairs, metric: test/accuracy@2, direction: max, format: .3f, figure: true}
+  failed: {kind: failed, label: failed}
+scales:
+  smoke:
+    caption: Two steps.
+    lr_rule: none.
+    seeds: [0, 1]
+    overrides: [trainer.max_steps=2]
+    studies:
+      mqar: {}
+"""
+Run = Callable[..., tuple[int, str, str]]
+FILES = {"table.md", "table.csv", "table.tex", "cells.json", "figure.png", "figure.svg"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the table's description and its four runs."""
+    root = tmp_path_factory.mktemp("table")
+    (root / "tiny.yaml").write_text(TABLE)
+    with pytest.MonkeyPatch.context() as patch:
+        use_tables(patch, root)
+        assert command.main(["table=tiny", "scale=smoke", f"runs={root / 'runs'}", f"results={root / 'results'}"]) == 0
+    return root
+
+
+def use_tables(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Read tables from a folder of the test's own."""
+    load = TableSpec.load
+    patch.setattr(
+        command, "TableSpec", SimpleNamespace(load=lambda name, scale, seeds: load(name, scale, seeds, folder=folder))
+    )
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """run("mixed=true") is the command over a copy of the trained runs: exit code, output, errors."""
+    use_tables(monkeypatch, trained)
+    # each run's folder hangs on its configuration, but for the paths
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = command.main(
+            ["table=tiny", "scale=smoke", f"runs={tmp_path / 'runs'}", f"results={tmp_path / 'results'}", *arguments]
+        )
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return call
+
+
+@pytest.fixture
+def _no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(threads: int) -> None:
+        raise AssertionError("a process would be started")
+
+    monkeypatch.setattr(pool, "process_context", refuse)
+
+
+def folders(tmp_path: Path, name: str = "*") -> list[Path]:
+    """The run folders, of both seeds."""
+    return sorted((tmp_path / "runs").glob(f"*/rdn-{name}-mqar-*/seed*"))
+
+
+def fail(folder: Path, error: str) -> None:
+    """Make a finished run a failed one."""
+    (folder / "result.json").unlink()
+    RunFolder(folder).write_status(Status(state="failed", step=1, max_steps=2, error=error))
+
+
+@pytest.mark.usefixtures("_no_processes")
+def test_complete_table_is_only_written(run: Run, trained: Path, tmp_path: Path) -> None:
+    code, out, _ = run()
+    assert code == 0
+    assert "4 runs: 4 finished before" in out
+    assert "| **RDN** | full |" in out
+    written = tmp_path / "results" / "tiny" / "smoke"
+    assert {path.name for path in written.iterdir()} == FILES
+    assert all(str(written / name) in out for name in FILES)
+    # the command that trained the runs wrote the same bytes
+    for name in FILES:
+        assert (written / name).read_bytes() == (trained / "results" / "tiny" / "smoke" / name).read_bytes(), name
+
+
+def test_missing_runs_are_trained(run: Run, tmp_path: Path) -> None:
+    gone = folders(tmp_path, "full")[1]
+    before = json.loads((gone / "result.json").read_text())["metrics"]
+    shutil.rmtree(gone)
+    code, out, _ = run("jobs=1")
+    assert code == 0
+    assert "[4/4] done rdn/full mqar seed 1" in out
+    assert "4 runs: 1 trained, 3 finished before" in out
+    assert json.loads((gone / "result.json").read_text())["metrics"] == before
+
+
+@pytest.mark.usefixtures("_no_processes")
+def test_divergence_is_a_result_and_other_failures_are_not(run: Run, tmp_path: Path) -> None:
+    fail(folders(tmp_path, "no_clip")[0], "NonFiniteError: loss is not finite at step 1, beginning in blocks.0.mixer")
+    code, out, _ = run()
+    assert code == 0
+    assert "note: 1 runs diverged; the table counts them as failed" in out
+    assert "1 of 2 |" in out
+    fail(folders(tmp_path, "no_clip")[1], "RuntimeError: the reason")
+    code, out, err = run()
+    assert code == 1
+    assert "cause:  RuntimeError: the reason" in out
+    assert "1 runs failed for other reasons than divergence" in err
+
+
+def test_failed_runs_are_retried_when_asked(run: Run, tmp_path: Path) -> None:
+    fail(folders(tmp_path, "no_clip")[0], "RuntimeError: the reason")
+    code, out, _ = run("retry_failed=true")
+    assert code == 0
+    assert "4 runs: 1 trained, 3 finished before" in out
+
+
+@pytest.mark.usefixtures("_no_processes")
+def test_runs_of_other_sources_are_refused_before_training(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "sources_hash", lambda: "0" * 64)
+    assert run()[0] == 0
+    shutil.rmtree(folders(tmp_path, "full")[0])
+    code, _, err = run()
+    assert code == 1
+    assert "3 finished runs of this table were computed by other sources" in err
+    assert "mixed=true" in err
+
+
+def test_interruption_writes_no_table(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in folders(tmp_path, "full"):
+        shutil.rmtree(folder)
+    start = pool._Pool._start
+
+    def interrupted(self: pool._Pool, job: Job) -> None:
+        signal.raise_signal(signal.SIGINT)
+        start(self, job)
+
+    monkeypatch.setattr(pool._Pool, "_start", interrupted)
+    code, out, err = run("jobs=1")
+    assert code == 130
+    assert "SIGINT: waiting for the checkpoints of 1 runs" in out
+    assert err == "the table is not complete and was not written; the same command goes on\n"
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.usefixtures("_no_processes")
+def test_wrong_settings_are_answered_all_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["tabel=ablation", "jobs=0", "seeds=0,0", "scale", "mixed=yes", "runs=a", "runs=b"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "6 problems with the configuration:",
+        "  - tabel=ablation: there is no setting tabel; allowed: table, scale, seeds, jobs, runs, results, mixed, "
+        "retry_failed; did you mean table?",
+        "  - jobs=0: jobs is '0'; allowed: a whole number from 1 on",
+        "  - seeds=0,0: seeds is '0,0'; allowed: distinct whole numbers from 0 on, as in 0,1,2",
+        "  - scale: settings are written key=value; did you mean scale=...?",
+        "  - mixed=yes: mixed is 'yes'; allowed: true or false",
+        "  - runs=b: runs is set twice; leave one of them out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"), [("table=ablatoin", "did you mean ablation?"), ("scale=smokey", "did you mean smoke?")]
+)
+@pytest.mark.usefixtures("_no_processes")
+def test_unknown_tables_and_scales(setting: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([setting]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_settings_left_empty_are_the_defaults() -> None:
+    read = read_key_values(["table=", "jobs=", "seeds=3,1"], command.KEYS)
+    assert read == {"seeds": (3, 1)}
+    settings = command.TableSettings(**read)
+    assert (settings.table, settings.scale, settings.jobs) == ("ablation", "cpu", None)
+
+
+def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in command.KEYS:
+        assert f"\n  {name} " in shown
+
+
+@pytest.mark.usefixtures("_no_processes")
+def test_folders_with_any_name_can_be_used(run: Run, tmp_path: Path) -> None:
+    odd = tmp_path / "it's, a [folder] = {x}"
+    shutil.move(tmp_path / "runs", odd)
+    code = command.main(["table=tiny", "scale=smoke", f"runs={odd}", f"results={tmp_path / 'results'}"])
+    assert code == 0
