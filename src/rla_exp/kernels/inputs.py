@@ -101,7 +101,7 @@ def check_tensors(inputs: Inputs, options: Options, tokens: tuple[str, ...]) -> 
     if q.dim() != len(tokens) + 2 or 0 in q.shape:
         raise ValueError(f"q has shape {_shape(q)}; allowed: [{_axes(tokens)}, H, K] with no empty axis")
     axes = "q's " + f"[{_axes(tokens)}, H]"
-    _check_like("k", inputs.k, q, q.shape, "q's own")
+    _check_like("k", inputs.k, q, q.shape, "q's shape")
     _check_float("v", v)
     if v.shape[:-1] != q.shape[:-1] or v.shape[-1] == 0:
         raise ValueError(f"v has shape {_shape(v)}; allowed: {axes} = {_shape(q[..., 0])} and then V >= 1")
