@@ -63,6 +63,12 @@ def run(overrides: Sequence[str]) -> None:
         case "nothing":
             return
     seen = {"pid": os.getpid(), "parent": os.getppid(), "device": os.environ.get("CUDA_VISIBLE_DEVICES")}
-    seen |= {"threads": os.environ.get("OMP_NUM_THREADS"), "modules": sorted({"torch", "lightning"} & set(sys.modules))}
+    seen |= {
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "modules": sorted({"torch", "lightning", "rla_exp.lit.fit"} & set(sys.modules)),
+    }
+    seen["gpu_touched"] = "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
+    server = Path(f"/proc/{os.getppid()}/task")
+    seen["server_threads"] = len(list(server.iterdir())) if server.exists() else 1
     result = {"metrics": {"first_step": float(first)}, "timing": {}, "provenance": seen}
     (folder.path / "result.json").write_text(json.dumps(result))

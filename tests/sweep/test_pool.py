@@ -34,11 +34,14 @@ def test_every_job_has_a_process_of_its_own(make_job: MakeJob) -> None:
     assert (jobs[0].folder / "log.txt").read_text() == "begins at step 0\n"
 
 
-def test_workers_find_torch_imported(make_job: MakeJob) -> None:
+def test_workers_come_from_a_server_that_only_imported(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     job = make_job("a")
     run_jobs([job], num_workers=1)
     seen = result_of(job)["provenance"]
-    assert seen["modules"] == ["lightning", "torch"]
+    assert seen["modules"] == ["lightning", "rla_exp.lit.fit", "torch"]
+    assert seen["server_threads"] == 1
+    assert (seen["threads"], seen["gpu_touched"]) == ("1", False)
 
 
 def test_finished_runs_start_no_process(make_job: MakeJob) -> None:

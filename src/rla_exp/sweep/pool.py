@@ -18,7 +18,7 @@ from types import FrameType
 from rla_exp.sweep.devices import visible_devices
 from rla_exp.sweep.job import Job, JobOutcome, log_tail
 from rla_exp.sweep.recorded import is_finished, note_death, recorded_outcome
-from rla_exp.sweep.server import process_context
+from rla_exp.sweep.server import THREAD_VARIABLES, process_context
 from rla_exp.sweep.worker import Ending, run_worker
 
 TICK_SECONDS = 0.5
@@ -171,7 +171,7 @@ class _Pool:
 
     def _start(self, job: Job) -> None:
         slot = self.free_slots.pop(0)
-        environment = dict(os.environ)
+        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(job.threads))}
         if job.device_type == "cuda" and self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = self.devices[slot % len(self.devices)]
         receiver, sender = self.context.Pipe(duplex=False)
