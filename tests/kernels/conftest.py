@@ -51,11 +51,11 @@ class Problem:
         named = {**self.arguments, "S": self.state.S, "R": self.state.R}
         return {name: x for name, x in named.items() if x is not None}
 
-    def to(self, dtype: torch.dtype) -> Problem:
+    def to(self, dtype: torch.dtype, device: str = "cpu") -> Problem:
         """The same numbers, rounded, as new leaves."""
 
         def cast(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.detach().to(dtype).requires_grad_()
+            return None if x is None else x.detach().to(device, dtype).requires_grad_()
 
         S, R = (cast(x) for x in self.state)
         assert S is not None
@@ -142,10 +142,10 @@ def solve() -> Callable[..., dict[str, Tensor]]:
         if last.R is not None:
             results["last_R"] = last.R
         generator = torch.Generator().manual_seed(99)
-        loss = torch.zeros((), dtype=last.S.dtype)
+        loss = torch.zeros((), dtype=last.S.dtype, device=last.S.device)
         for name, x in results.items():
             # drawn in any case, so that the weights of one do not depend on the others
-            weight = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.dtype)
+            weight = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
             if name[-1] in weights:
                 loss = loss + (weight * x).sum()
         leaves = problem.leaves()

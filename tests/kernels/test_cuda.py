@@ -1,0 +1,66 @@
+"""The chunkwise form on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from rla_exp.kernels import linear_attention, linear_attention_step
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
+def test_as_on_the_cpu(
+    dtype: torch.dtype,
+    tolerance: float,
+    options: dict[str, Any],
+    make_problem: Callable[..., Any],
+    solve: Callable[..., Any],
+    assert_equal: Callable[..., None],
+) -> None:
+    problem = make_problem(options, B=1, T=200, num_states=3)
+    cu_seqlens = torch.tensor([0, 70, 71, 200])
+    expected = solve(problem, options, backend="recurrent", cu_seqlens=cu_seqlens)
+    got = solve(problem.to(dtype, "cuda"), options, backend="chunked", cu_seqlens=cu_seqlens.cuda())
+    assert_equal({name: x.cpu() for name, x in got.items()}, expected, tolerance)
+
+
+def test_strong_decays_with_tf32_allowed(
+    make_problem: Callable[..., Any], solve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exponents of the decays are not rounded to TF32, whatever products may be."""
+    options = {"rule": "additive", "residual": "off"}
+    problem = make_problem(options, B=1, T=130, decay="1e-6")
+    expected = solve(problem, options, backend="recurrent")["o"]
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    got = solve(problem.to(torch.float32, "cuda"), options, backend="chunked")["o"]
+    error = (got.cpu() - expected).abs().max() / expected.abs().max()
+    assert error < 2e-3
+
+
+# torch says so of the mode itself whenever it is switched on
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+def test_never_waits_for_the_gpu(make_problem: Callable[..., Any]) -> None:
+    options = {"rule": "delta", "residual": "fit"}
+    problem = make_problem(options, T=200).to(torch.float32, "cuda")
+    arguments = problem.arguments
+    token = {name: x[:, 0].detach() for name, x in arguments.items()}
+
+    def call() -> None:
+        o, _ = linear_attention(**arguments, **options, backend="chunked")
+        torch.autograd.grad(o, list(arguments.values()), torch.ones_like(o))
+        linear_attention_step(**token, **options, state=problem.state)
+
+    call()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        call()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
