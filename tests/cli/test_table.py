@@ -40,7 +40,8 @@ rows:
 studies:
   mqar: {label: MQAR}
 columns:
-  accuracy: {kind: metric, study: mqar, label: 2 pairs, metric: test/accuracy@2, direction: max, format: .3f, figure: true}
+  accuracy:
+    {kind: metric, study: mqar, label: 2 pairs, metric: test/accuracy@2, direction: max, format: .3f, figure: true}
   failed: {kind: failed, label: failed}
 scales:
   smoke:

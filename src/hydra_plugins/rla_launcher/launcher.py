@@ -4,8 +4,8 @@ It trains runs of rla_exp whatever the application's task function is: a worker 
 Hydra imports this module in every Hydra application of the environment, so that everything heavy is imported late.
 """
 
-# no `from __future__ import annotations`: hydra's scanner runs this module before it is in sys.modules, where dataclasses
-# look up annotations that are text
+# no `from __future__ import annotations`: hydra's scanner runs this module before it is in sys.modules, where
+# dataclasses look up annotations that are text
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
