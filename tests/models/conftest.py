@@ -39,6 +39,7 @@ def make_model(model_config: Callable[..., ModelConfig]) -> Callable[..., Langua
     """A tiny model with an MLP over 29 tokens; its matrices are large, so that every part moves the logits."""
 
     def make(name: str, *, seed: int = 0, **changes: Any) -> LanguageModel:
-        return build_model(model_config(name, **{"init_std": 0.3, "mlp_dim": 48, **changes}), 29, seed=seed)
+        large = {"init_std": 0.3, "embedding_std": None, "tie_embeddings": True, "mlp_dim": 48}
+        return build_model(model_config(name, **{**large, **changes}), 29, seed=seed)
 
     return make

@@ -48,7 +48,7 @@ def test_without_a_seed_the_global_generator_decides(model_config):
 def test_matrices_have_the_std_of_the_config(model_config, name):
     model = build_model(model_config(name, init_std=0.05, embedding_std=0.5, d_model=256), 100, seed=0)
     assert model.embedding.weight.std().item() == pytest.approx(0.5, rel=4 / model.embedding.weight.numel() ** 0.5)
-    model = build_model(model_config(name, init_std=0.05, d_model=256), 100, seed=0)
+    model = build_model(model_config(name, init_std=0.05, embedding_std=None, d_model=256), 100, seed=0)
     matrices = {n: m.weight for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Embedding)}
     for matrix in matrices.values():
         assert matrix.std().item() == pytest.approx(0.05, rel=4 / matrix.numel() ** 0.5)

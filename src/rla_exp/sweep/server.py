@@ -26,6 +26,10 @@ PRELOADED = (
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+# glibc gives large blocks back to the system at once and asks for them again, a page fault every 4 KiB; a training step
+# takes and frees the same tensors over and over, so its process keeps them
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+
 
 def process_context(threads: int) -> ForkServerContext | SpawnContext:
     """The context to start workers from: forkserver, or spawn where the system has none (Windows).
@@ -38,7 +42,8 @@ def process_context(threads: int) -> ForkServerContext | SpawnContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
-    with _environment({SERVER_VARIABLE: "1", **dict.fromkeys(THREAD_VARIABLES, str(threads))}):
+    allocator = {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
+    with _environment({SERVER_VARIABLE: "1", **dict.fromkeys(THREAD_VARIABLES, str(threads)), **allocator}):
         ensure_running()
     return context
 
