@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Something outside the program is wrong (a setting, a file, a device); the message says what and how to mend it."""
+    """A setting, a file or a device is not as it must be; the message says what is wrong and how to mend it."""
 
 
 class ConfigError(UserError):

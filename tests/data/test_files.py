@@ -89,7 +89,7 @@ def test_a_pattern_without_files_is_named(tmp_path):
     with pytest.raises(DataError, match=r"data\.paths: .* is a folder; name the files in it"):
         find_files([str(tmp_path)])
     (tmp_path / "table.csv").write_text("a,b")
-    with pytest.raises(DataError, match=r"table\.csv is of no kind that data=files reads \(\.txt, \.jsonl and"):
+    with pytest.raises(DataError, match=r"table\.csv is of no kind that data=files reads \(\.txt, \.md, \.rst, \.jsonl and"):
         find_files([f"{tmp_path}/table.csv"])
 
 

@@ -19,7 +19,8 @@ from rla_exp.errors import DataError
 
 _COMPRESSED = {".gz", ".xz"}
 _JSON_LINES = {".jsonl", ".json"}
-_READABLE = ".txt, .jsonl and .parquet, the first two also with .gz or .xz behind"
+_TEXT = {".txt", ".md", ".rst"}
+_READABLE = ".txt, .md, .rst, .jsonl and .parquet, all but the last also with .gz or .xz behind"
 _FEW_FILES = 20
 _PART_BYTES = 4096
 
@@ -65,7 +66,7 @@ def _kind(path: Path) -> str | None:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compressed = bool(suffixes) and suffixes[-1] in _COMPRESSED
     suffix = next(iter(suffixes[-2:-1] if compressed else suffixes[-1:]), "")
-    if suffix == ".txt":
+    if suffix in _TEXT:
         return "text"
     if suffix in _JSON_LINES:
         return "json lines"

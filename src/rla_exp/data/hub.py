@@ -10,7 +10,7 @@ from rla_exp.data.batch import Split
 from rla_exp.data.document import Document
 from rla_exp.data.files import record_name
 from rla_exp.data.quiet_datasets import quiet_datasets
-from rla_exp.errors import DataError
+from rla_exp.errors import DataError, InterruptedRun
 
 
 def hub_documents(config: TextConfig, *, show_progress: bool) -> Iterator[Document]:
@@ -34,7 +34,8 @@ def hub_documents(config: TextConfig, *, show_progress: bool) -> Iterator[Docume
                 if name not in loaded:
                     raise DataError(f"{config.hub_name}: has no split 'train' (splits: {', '.join(loaded)})")
                 yield from _bounded(loaded[name], config, split)
-        except DataError:
+        # an order to stop is no fault of the hub
+        except (DataError, InterruptedRun):
             raise
         # the library lets errors of its own, of httpx, fsspec and pyarrow through, which share no base class
         except Exception as error:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from rla_exp.data.cache import Info, cached_folder, key_of
-from rla_exp.errors import DataError
+from rla_exp.errors import DataError, InterruptedRun
 
 _END = "<|endoftext|>"
 _FILE = "tokenizer.json"
@@ -84,6 +84,8 @@ class SubwordTokenizer:
         """
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+        except InterruptedRun:
+            raise
         # the library raises plain Exception for every fault of a file
         except Exception as error:
             raise DataError(f"data.tokenizer: {file} is no tokenizer of the `tokenizers` library: {error}") from error
@@ -204,6 +206,8 @@ def _fetch(name: str) -> list[Path]:
 
     try:
         return _local_files(Path(snapshot_download(name, allow_patterns=_HUB_FILES)))
+    except InterruptedRun:
+        raise
     # errors of httpx and of the hub's client, which share no base class
     except Exception as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else "no reason given"
@@ -224,6 +228,8 @@ def _convert(folder: Path, name: str) -> None:
     try:
         loaded = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         loaded.backend_tokenizer.save(str(folder / _FILE))
+    except InterruptedRun:
+        raise
     # whatever transformers meets in foreign files
     except Exception as error:
         raise DataError(f"data.tokenizer={name}: transformers makes no fast tokenizer of it: {error}") from error
