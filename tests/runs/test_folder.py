@@ -174,6 +174,15 @@ def test_log(folder: RunFolder) -> None:
     assert "Traceback" in text
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_log_on_a_full_disk(folder: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder.path / "log.txt").symlink_to("/dev/full")
+    with pytest.raises(KeyError, match="the reason"), folder.log():
+        logging.getLogger("rla_exp.some.room").info("in")
+        raise KeyError("the reason")
+    assert capfd.readouterr().err == ""
+
+
 def test_cache_dir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/x/cache")
     assert cache_dir(PathsConfig(cache="here")) == Path("here")

@@ -43,6 +43,15 @@ def test_lock_is_freed_by_an_error(tmp_path: Path) -> None:
     assert not is_locked(tmp_path)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_full_disk_hides_no_error(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to("/dev/full")
+    with pytest.raises(KeyError, match="the reason"), lock(tmp_path):
+        assert is_locked(tmp_path)
+        raise KeyError("the reason")
+    assert not is_locked(tmp_path)
+
+
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"cannot write .*lock: No such file or directory"):
         lock(tmp_path / "absent").__enter__()

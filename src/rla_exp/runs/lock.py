@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from rla_exp.errors import RunError
 
@@ -34,51 +33,55 @@ def lock(path: Path) -> Iterator[None]:
     """
     file = path / LOCK_FILE
     try:
-        stream = file.open("a+", encoding="utf-8")
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise RunError(f"cannot write {file}: {error.strerror or error}") from error
-    with stream:
-        if not _take_soon(stream):
+    try:
+        if not _take_soon(descriptor):
             raise RunError(f"{path} is being trained by {_owner(file)}; wait for it or stop it")
         # who holds it is for people to read; a full disk is told by the first file that matters
+        owner = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
         with suppress(OSError):
-            stream.truncate(0)
-            stream.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-            stream.flush()
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, owner.encode())
         try:
             yield
         finally:
             # the file stays: removing it would let two processes lock two files of the same name
-            stream.truncate(0)
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
+    finally:
+        with suppress(OSError):
+            os.close(descriptor)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock of the run folder `path`."""
-    file = path / LOCK_FILE
-    if not file.exists():
-        return False
-    stream = file.open("a+", encoding="utf-8")
+    """Whether some process holds the lock of the run folder `path`; one that cannot be opened counts as free."""
     try:
-        return not _take(stream)
+        descriptor = os.open(path / LOCK_FILE, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _take(descriptor)
     finally:
-        stream.close()
+        os.close(descriptor)
 
 
-def _take_soon(stream: IO[str]) -> bool:
+def _take_soon(descriptor: int) -> bool:
     """Lock an open file; waits out a glance of `is_locked`, which holds the lock for an instant."""
     for _ in range(5):
-        if _take(stream):
+        if _take(descriptor):
             return True
         time.sleep(0.05)
     return False
 
 
-def _take(stream: IO[str]) -> bool:
+def _take(descriptor: int) -> bool:
     """Lock an open file; False when it is another's."""
     if fcntl is None:
         return True
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
