@@ -45,6 +45,7 @@ TEXT = "data=stdlib_docs"
         (TEXT, "data.hub_name=a/b", "data.source=stdlib_docs", "data.source=hub"),
         (TEXT, "data.streaming=false", "data.source=stdlib_docs", "data.source=hub"),
         ("logger=offline", "logger.project=x", "logger.kind=offline", "logger.kind=wandb"),
+        ("logger=offline", "logger.tags=[a,b]", "logger.kind=offline", "logger.kind=wandb"),
     ],
 )
 def test_a_setting_without_effect_is_refused(problems, chosen, override, now, needed):

@@ -57,7 +57,7 @@ EFFECTS = (
     Effect(
         ("data.hub_name", "data.hub_config", "data.hub_revision", "data.streaming"), needs=(("data.source", "hub"),)
     ),
-    Effect(("logger.project", "logger.entity"), needs=(("logger.kind", "wandb"),)),
+    Effect(("logger.project", "logger.entity", "logger.tags"), needs=(("logger.kind", "wandb"),)),
 )
 
 

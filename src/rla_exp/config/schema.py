@@ -1,7 +1,8 @@
 """The typed form of `conf/`: one dataclass a section, one field a key.
 
 Each field's docstring is its documentation. A YAML file of a group names the keys that mean something there;
-the defaults here fill the rest, and `rla_exp.config.validate` refuses what would have no effect.
+the defaults here fill the rest, and `rla_exp.config.effects` and `limits` refuse what would do nothing
+or cannot be.
 Nothing here imports torch: a configuration can be read, checked and planned on a machine that has none.
 """
 
