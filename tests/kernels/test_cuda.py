@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rla_exp.kernels import linear_attention, linear_attention_step
+from rla_exp.kernels.decay import decays_backward, make_decays
 
 pytestmark = [
     pytest.mark.gpu,
@@ -43,6 +44,23 @@ def test_strong_decays_with_tf32_allowed(
     got = solve(problem.to(torch.float32, "cuda"), options, backend="chunked")["o"]
     error = (got.cpu() - expected).abs().max() / expected.abs().max()
     assert error < 2e-3
+
+
+def test_gradients_of_decays_with_tf32_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is dg, a sum over up to C^2 / 4 pairs, which TF32 would leave about 1e-4 off."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+
+    def log_decay_gradient(device: str, dtype: torch.dtype) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        log_decay, noise = (torch.rand(8, size, generator=generator).to(device, dtype) for size in (64, 64**2))
+        decays = make_decays(-log_decay)
+        pairs = noise.view(8, 64, 64) * decays.between
+        columns = (decays.own, decays.from_start, decays.to_end, decays.whole)
+        return decays_backward(decays, pairs, *columns).double().cpu()
+
+    expected = log_decay_gradient("cpu", torch.float64)
+    error = (log_decay_gradient("cuda", torch.float32) - expected).abs().max() / expected.abs().max()
+    assert error < 1e-5
 
 
 # torch says so of the mode itself whenever it is switched on

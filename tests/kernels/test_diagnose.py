@@ -27,7 +27,7 @@ def direct(problem: Any, options: dict[str, Any]) -> dict[str, torch.Tensor | No
     r = error if clip is None else error.clamp(-clip, clip)
     fit = options["residual"] == "fit"
     return {
-        "residual_rms": (r**2).mean((0, 1, 3)) ** 0.5 if fit else None,
+        "residual_norm": (r**2).sum(-1).mean((0, 1)) ** 0.5 if fit else None,
         "share_clipped": (error.abs() > (clip or torch.inf)).double().mean((0, 1, 3)) if fit else None,
         "S_norm": (state.S**2).sum((2, 3)).sqrt().mean(0),
         "R_norm": None if state.R is None else (state.R**2).sum((2, 3)).sqrt().mean(0),

@@ -48,6 +48,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"clip": "1"}, "clip='1'; allowed"),
     ({"scale": float("nan")}, "scale=nan; allowed: a finite number, or None for K ** -0.5"),
     ({"normalize_qk": 1}, "normalize_qk=1; allowed: False, True"),
+    ({"output_final_state": "no"}, "output_final_state='no'; allowed: False, True"),
     ({"decayed_prediction": "yes"}, "decayed_prediction='yes'; allowed: False, True"),
     # combinations
     ({"gamma": None}, "gamma=None with residual='fit'; allowed: a tensor of shape [B, T, H]"),
@@ -76,6 +77,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"k": torch.ones(B, T, H, K, dtype=torch.int64)},
         "k has dtype torch.int64; allowed: torch.float16, torch.bfloat16",
     ),
+    ({"v": torch.ones(B, T, H, V).to_sparse()}, "v has layout torch.sparse_coo; allowed: torch.strided"),
     ({"g": torch.ones(B, T, H, dtype=torch.bool)}, "g has dtype torch.bool"),
     ({"beta": 1.0}, "beta is a float; allowed: a tensor"),
     ({"v": torch.ones(B, T, H, V, device="meta")}, "v is on meta; allowed: q's device, cpu"),
@@ -91,6 +93,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"initial_state": state(R=torch.zeros(B, H, K, V).double())},
         "initial_state.R has dtype torch.float64; allowed with these inputs: torch.float32",
     ),
+    ({"initial_state": state(S=torch.zeros(B, H, K, V).to_sparse())}, "initial_state.S has layout torch.sparse_coo"),
     ({"initial_state": state(S=None)}, "initial_state.S is a NoneType; allowed: a tensor"),
     # packing
     ({"cu_seqlens": torch.tensor([0, T])}, "cu_seqlens with q of shape [2, 5, 3, 4]; allowed: B = 1"),

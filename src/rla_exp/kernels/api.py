@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
 
-import torch
 from torch import Tensor
 
 from rla_exp.kernels.chunked import chunked
 from rla_exp.kernels.inputs import Inputs, check_state, check_tensors, read_offsets
 from rla_exp.kernels.options import DEFAULT_CLIP, BackendName, Options, Output, Residual, Rule, check_choice
+from rla_exp.kernels.precision import without_autocast
 from rla_exp.kernels.recurrent import recurrent
 from rla_exp.kernels.state import State
 from rla_exp.kernels.step import step
@@ -90,10 +90,11 @@ def linear_attention(
         normalize_qk=normalize_qk,
         scale=scale,
     )
+    check_choice("output_final_state", output_final_state, (False, True))
     inputs = checked_inputs(q, k, v, g, beta, gamma, options, initial_state, cu_seqlens)
     compute = select_backend(backend)
     # autocast would lower the precision of the states
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         o, state = compute(inputs, options)
     return o, state if output_final_state else None
 
@@ -147,7 +148,7 @@ def linear_attention_step(
     inputs = Inputs(q=q, k=k, v=v, g=g, beta=beta, gamma=gamma, initial_state=state)
     check_tensors(inputs, options, ("B",))
     check_state("state", state, inputs, options)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         return step(inputs, options, inplace=inplace)
 
 

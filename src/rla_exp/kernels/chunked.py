@@ -13,6 +13,7 @@ from rla_exp.kernels.layout import Layout, packed_layout, uniform_layout
 from rla_exp.kernels.memory import Memory, MemoryGradients, memory_backward, memory_forward, shared_gradients
 from rla_exp.kernels.options import Options
 from rla_exp.kernels.output import output, output_backward, residual, residual_backward
+from rla_exp.kernels.precision import without_autocast
 from rla_exp.kernels.shared import Shared, make_shared, shared_backward
 from rla_exp.kernels.state import State
 
@@ -102,7 +103,7 @@ class _Chunked(torch.autograd.Function):
         # once: activation checkpointing gives the saved tensors out a single time
         saved = ctx.saved_tensors
         # under autocast the products here would be lowered like any other
-        with torch.autocast(ctx.device.type, enabled=False):
+        with without_autocast(ctx.device):
             return _backward(ctx.layout, ctx.options, saved, do, dS, dR)
 
 

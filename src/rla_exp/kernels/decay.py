@@ -56,8 +56,7 @@ class Decays:
 def make_decays(log_decay: Tensor) -> Decays:
     """The decays of log_decay [rows, C]."""
     chunk = log_decay.shape[1]
-    # on a GPU float32 products may be rounded to TF32, too coarse for exponents
-    dtype = torch.float64 if log_decay.is_cuda else log_decay.dtype
+    dtype = _product_dtype(log_decay)
     intervals, mask = _intervals(chunk, dtype, log_decay.device)
     values = torch.addmm(mask, log_decay.to(dtype), intervals).exp_()
     return Decays(values.to(log_decay.dtype), chunk)
@@ -71,12 +70,17 @@ def decays_backward(
     pairs [rows, C, C] is the gradient of `between` times `between` itself; the others are shaped as the decays.
     """
     square = decays.chunk**2
-    exponents = torch.empty_like(decays.values)
+    exponents = torch.empty_like(decays.values, dtype=_product_dtype(decays.values))
     exponents[:, :square] = pairs.flatten(1)
     others = torch.cat((torch.zeros_like(to_end) if own is None else own, from_start, to_end, whole), dim=1)
     torch.mul(others.squeeze(-1), decays.values[:, square:], out=exponents[:, square:])
     intervals, _ = _intervals(decays.chunk, exponents.dtype, exponents.device)
-    return exponents @ intervals.T
+    return (exponents @ intervals.T).to(decays.values.dtype)
+
+
+def _product_dtype(x: Tensor) -> torch.dtype:
+    """Of sums over intervals: on a GPU float32 products may be rounded to TF32, too coarse for them."""
+    return torch.float64 if x.is_cuda else x.dtype
 
 
 def causal_ones(chunk: int, like: Tensor) -> Tensor:

@@ -9,15 +9,16 @@ from torch import Tensor
 
 from rla_exp.kernels.api import checked_inputs, select_backend
 from rla_exp.kernels.chunked import chunked_with_error
-from rla_exp.kernels.options import DEFAULT_CLIP, BackendName, Options, Output, Residual, Rule
+from rla_exp.kernels.options import DEFAULT_CLIP, BackendName, Options, Output, Residual, Rule, check_choice
+from rla_exp.kernels.precision import without_autocast
 from rla_exp.kernels.state import State
 
 
 class Diagnostics(NamedTuple):
     """Statistics of one call, one number a head [H]; None where the call has no such thing."""
 
-    residual_rms: Tensor | None
-    """Root mean square of r's entries, after the clip; None unless residual is "fit"."""
+    residual_norm: Tensor | None
+    """Root mean square over the tokens of |r_t|, the L2 norm after the clip; None unless residual is "fit"."""
     share_clipped: Tensor | None
     """Share of r's entries beyond the bound before the clip; 0 where clip is None; None unless residual is "fit"."""
     S_norm: Tensor
@@ -43,7 +44,7 @@ def diagnose(
     normalize_qk: bool = False,
     scale: float | None = None,
     initial_state: State | None = None,
-    output_final_state: bool = False,  # noqa: ARG001
+    output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     backend: BackendName = "auto",
 ) -> Diagnostics:
@@ -63,16 +64,17 @@ def diagnose(
         normalize_qk=normalize_qk,
         scale=scale,
     )
+    check_choice("output_final_state", output_final_state, (False, True))
     select_backend(backend)
     inputs = checked_inputs(q, k, v, g, beta, gamma, options, initial_state, cu_seqlens)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         _, (S, R), error = chunked_with_error(inputs, options)
-    residual_rms = share_clipped = None
+    residual_norm = share_clipped = None
     if error is not None:
         r = error if clip is None else error.clamp(-clip, clip)
-        residual_rms = r.square().mean((0, 1, 3)).sqrt()
+        residual_norm = r.square().sum(-1).mean((0, 1)).sqrt()
         share_clipped = r.ne(error).to(r.dtype).mean((0, 1, 3))
-    return Diagnostics(residual_rms, share_clipped, state_norm(S), None if R is None else state_norm(R))
+    return Diagnostics(residual_norm, share_clipped, state_norm(S), None if R is None else state_norm(R))
 
 
 def state_norm(S: Tensor) -> Tensor:

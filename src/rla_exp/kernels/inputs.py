@@ -125,6 +125,7 @@ def check_state(name: str, state: State, inputs: Inputs, options: Options) -> No
         full = f"{name}.{part}"
         if not isinstance(x, Tensor):
             raise ValueError(f"{full} is a {type(x).__name__}; allowed: a tensor")
+        _check_dense(full, x)
         if x.dtype != inputs.compute_dtype:
             raise ValueError(f"{full} has dtype {x.dtype}; allowed with these inputs: {inputs.compute_dtype}")
         if tuple(x.shape) != inputs.state_shape:
@@ -153,6 +154,12 @@ def _check_float(name: str, x: Tensor) -> None:
     if x.dtype not in FLOAT_DTYPES:
         allowed = ", ".join(str(dtype) for dtype in FLOAT_DTYPES)
         raise ValueError(f"{name} has dtype {x.dtype}; allowed: {allowed}")
+    _check_dense(name, x)
+
+
+def _check_dense(name: str, x: Tensor) -> None:
+    if x.layout != torch.strided:
+        raise ValueError(f"{name} has layout {x.layout}; allowed: torch.strided, a dense tensor")
 
 
 def _check_like(name: str, x: Tensor, q: Tensor, shape: torch.Size, meaning: str) -> None:

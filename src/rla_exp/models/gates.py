@@ -1,4 +1,7 @@
-"""The gates of the linear mixer: one number a head and token, computed in float32 whatever the activations are."""
+"""The gates of the linear mixer: one number a head and token, in float32 whatever the activations are.
+
+Under autocast the projection W x is a product like any other, in bfloat16; what follows it is float32.
+"""
 
 from __future__ import annotations
 

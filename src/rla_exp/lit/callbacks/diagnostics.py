@@ -25,7 +25,7 @@ class Diagnostics(Callback):
     """Writes diag/grad_norm and, for each layer i, every `every` steps, on the first sequences of the step's batch:
 
     diag/layer<i>/decay_mean, decay_std, beta_mean, beta_std, gamma_mean, gamma_std    where the layer has the gate
-    diag/layer<i>/residual_rms, share_clipped                                          where it fits residuals
+    diag/layer<i>/residual_norm, share_clipped                                         where it fits residuals
     diag/layer<i>/S_norm, R_norm                                                       mean over heads
     diag/layer<i>/activation_max                                                       of the block's output
     """
