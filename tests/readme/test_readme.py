@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from rla_exp.cli.flags import parse_flags
+from rla_exp.config import compose, compose_sweep
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RECIPES = re.findall(r"^python (scripts/.+)$", README, flags=re.MULTILINE)
@@ -34,6 +37,12 @@ def _run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         check=False,
         stdin=subprocess.DEVNULL,
     )
+
+
+@pytest.mark.parametrize("recipe", TRAINING)
+def test_a_recipe_composes_as_it_is_written(recipe):
+    flags = parse_flags(shlex.split(recipe)[1:])
+    assert (compose_sweep if flags.multirun else compose)(flags.overrides)
 
 
 def test_every_kind_of_recipe_is_there():
@@ -90,3 +99,10 @@ def test_make_knows_the_target(target):
 def test_a_link_leads_somewhere(link):
     if not link.startswith("https://"):
         assert (ROOT / link).exists(), link
+
+
+def test_the_table_shown_is_the_committed_one():
+    table = (ROOT / "results" / "ablation" / "cpu" / "table.md").read_text(encoding="utf-8")
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 14
+    assert "\n".join(rows) in README
