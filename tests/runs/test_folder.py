@@ -62,6 +62,14 @@ def test_place() -> None:
     assert run_name(CONFIG) == "rdn-no_clip-my_data"
 
 
+def test_home_in_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    there = RunFolder.of(replace(CONFIG, paths=PathsConfig(runs="~/runs")), "0123456789abcdef" * 4)
+    assert there.path == Path("/home/me/runs/study/rdn-no_clip-my_data-01234567/seed3")
+    with pytest.raises(RunError, match=r"~no-such-user/runs: .*; write the whole path"):
+        RunFolder.of(replace(CONFIG, paths=PathsConfig(runs="~no-such-user/runs")), "0" * 64)
+
+
 def test_status(folder: RunFolder) -> None:
     assert folder.read_status() is None
     status = Status(state="running", step=3, max_steps=9, loss=1.25, tokens_per_s=10.0)
@@ -75,7 +83,10 @@ def test_status(folder: RunFolder) -> None:
     assert queued is not None
     assert queued.state == "queued"
     file.write_text('{"state": "sleeping"}')
-    with pytest.raises(RunError, match="state is 'sleeping', allowed are queued, running, done, failed, interrupted"):
+    with pytest.raises(RunError, match=r"run/status\.json: state is 'sleeping', allowed are queued, .*; delete"):
+        folder.read_status()
+    file.write_text('{"state": "running", "step": "many"}')
+    with pytest.raises(RunError, match=r"run/status\.json: step is 'many': .*; delete the file"):
         folder.read_status()
 
 
@@ -105,8 +116,12 @@ def test_metrics(folder: RunFolder) -> None:
     folder.append_metrics(6, {"train/loss": 2.0, "diag/S": float("nan")})
     assert folder.read_metrics() == lines
     (folder.path / "metrics.jsonl").write_text('oops\n{"step": 1}\n')
-    with pytest.raises(RunError, match=r"metrics\.jsonl, line 1"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl, line 1: .*; delete the line"):
         folder.read_metrics()
+    for line in ('{"train/loss": 1.0}', "[4]"):
+        (folder.path / "metrics.jsonl").write_text('{"step": 1}\n' + line + "\n")
+        with pytest.raises(RunError, match=r"metrics\.jsonl, line 2: there is no step; delete the line"):
+            folder.drop_metrics_after(4)
 
 
 def test_environment_remembers_what_a_run_goes_on_from(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +141,9 @@ def test_environment_remembers_what_a_run_goes_on_from(folder: RunFolder, monkey
     assert content["versions"]["torch"]
     # started over: nothing of the earlier starts is in its numbers
     assert start("c", resumes=False) == ["c"]
+    (folder.path / "environment.json").write_text('{"earlier": []}')
+    with pytest.raises(RunError, match=r"run/environment\.json does not tell the sources .*; delete the run's folder"):
+        start("d", resumes=True)
 
 
 def test_same_config(folder: RunFolder) -> None:
@@ -154,7 +172,9 @@ def test_same_config(folder: RunFolder) -> None:
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"cannot make .*: Not a directory; set paths\.runs to a folder"):
+    with pytest.raises(
+        RunError, match=r"cannot make .*: Not a directory; set paths\.runs \(of rla-table: runs\) to a folder"
+    ):
         RunFolder(tmp_path / "file" / "run").create()
 
 
@@ -177,9 +197,14 @@ def test_log(folder: RunFolder) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 def test_log_on_a_full_disk(folder: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
     (folder.path / "log.txt").symlink_to("/dev/full")
-    with pytest.raises(KeyError, match="the reason"), folder.log():
-        logging.getLogger("rla_exp.some.room").info("in")
-        raise KeyError("the reason")
+
+    def break_down() -> None:
+        with folder.log():
+            logging.getLogger("rla_exp.some.room").info("in")
+            raise KeyError("the reason")
+
+    with pytest.raises(KeyError, match="the reason"):
+        break_down()
     assert capfd.readouterr().err == ""
 
 

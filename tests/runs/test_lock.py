@@ -46,9 +46,14 @@ def test_lock_is_freed_by_an_error(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 def test_full_disk_hides_no_error(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to("/dev/full")
-    with pytest.raises(KeyError, match="the reason"), lock(tmp_path):
-        assert is_locked(tmp_path)
-        raise KeyError("the reason")
+
+    def break_down() -> None:
+        with lock(tmp_path):
+            assert is_locked(tmp_path)
+            raise KeyError("the reason")
+
+    with pytest.raises(KeyError, match="the reason"):
+        break_down()
     assert not is_locked(tmp_path)
 
 

@@ -44,5 +44,5 @@ def identity(resolved: Mapping[str, Any], *, corpus_sha256: str | None, device_t
 
 
 def hash8(full: str) -> str:
-    """The part of an identity that a folder's name carries."""
+    """The part of an identity that the name of a run's folder carries."""
     return full[:8]

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 from rla_exp.config.schema import PathsConfig
+from rla_exp.runs.files import expand_home
 
 
 def cache_dir(paths: PathsConfig) -> Path:
     """The folder of `paths.cache`; where that is null, rla_exp in the user's cache folder. It need not exist."""
     if paths.cache is not None:
-        return Path(paths.cache).expanduser()
+        return expand_home(paths.cache)
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "rla_exp"

@@ -1,4 +1,4 @@
-"""Writing small files so that a reader never sees half of one."""
+"""Small files, written so that a reader never sees half of one, and the paths that users write."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from rla_exp.errors import RunError
+
+
+def expand_home(path: str) -> Path:
+    """A path as a user writes it, with ~ for a home folder.
+
+    Raises:
+        RunError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise RunError(f"{path}: {error}; write the whole path") from error
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:

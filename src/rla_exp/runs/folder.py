@@ -20,10 +20,11 @@ from typing import Any
 
 import yaml
 
+from rla_exp.config.run_identity import hash8
 from rla_exp.config.schema import RunConfig
 from rla_exp.errors import RunError
 from rla_exp.runs.environment import describe_environment
-from rla_exp.runs.files import read_json, write_atomically, write_json
+from rla_exp.runs.files import expand_home, read_json, write_atomically, write_json
 from rla_exp.runs.lock import is_locked, lock
 from rla_exp.runs.log import log_to
 from rla_exp.runs.metrics import append_metrics, drop_metrics_after, read_metrics
@@ -50,8 +51,8 @@ class RunFolder:
     @classmethod
     def of(cls, config: RunConfig, identity: str) -> RunFolder:
         """The folder that a configuration with this identity (64 hex digits) leads to; it need not exist."""
-        study = Path(config.paths.runs) / config.experiment
-        return cls(study / f"{run_name(config)}-{identity[:8]}" / f"seed{config.seed}")
+        study = expand_home(config.paths.runs) / config.experiment
+        return cls(study / f"{run_name(config)}-{hash8(identity)}" / f"seed{config.seed}")
 
     @property
     def checkpoints(self) -> Path:
@@ -69,7 +70,7 @@ class RunFolder:
         except OSError as error:
             raise RunError(
                 f"cannot make {self.checkpoints}: {error.strerror or error}; "
-                "set paths.runs to a folder that can be written"
+                "set paths.runs (of rla-table: runs) to a folder that can be written"
             ) from error
 
     def lock(self) -> AbstractContextManager[None]:
@@ -110,23 +111,35 @@ class RunFolder:
 
         Returns:
             the sources' hashes of all these starts, each once.
+
+        Raises:
+            RunError: what the earlier starts left does not tell their sources; nothing is written.
         """
         before = self.read_environment() if resumes else None
         environment = describe_environment(overrides, device_type)
         if before is not None:
             environment["earlier"] = [*before.pop("earlier", []), before]
-        write_json(self.path / ENVIRONMENT_FILE, environment)
         starts = [*environment.get("earlier", []), environment]
+        if not all(isinstance(start, dict) and "sources" in start for start in starts):
+            raise RunError(
+                f"{self.path / ENVIRONMENT_FILE} does not tell the sources of every earlier start; "
+                "delete the run's folder to start over"
+            )
+        write_json(self.path / ENVIRONMENT_FILE, environment)
         return list(dict.fromkeys(str(start["sources"]) for start in starts))
 
     def read_status(self) -> Status | None:
         """How the run is doing; None before its first start."""
-        content = read_json(self.path / STATUS_FILE)
-        return None if content is None else Status.from_json(content)
+        file = self.path / STATUS_FILE
+        content = read_json(file)
+        try:
+            return None if content is None else Status.from_json(content)
+        except ValueError as error:
+            raise RunError(f"{file}: {error}; delete the file, the run goes on without it") from error
 
     def write_status(self, status: Status) -> None:
         """Replace status.json."""
-        write_json(self.path / STATUS_FILE, status.to_json(), durable=status.state != "running")
+        write_json(self.path / STATUS_FILE, status.to_json(), durable=status.state not in ("queued", "running"))
 
     def read_result(self) -> Result | None:
         """The numbers of a finished run; None while it is not."""

@@ -26,19 +26,29 @@ def append_metrics(path: Path, step: int, metrics: Mapping[str, float]) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All lines of the run folder `path`; a last line cut short by a crash is left out."""
+    """All lines of the run folder `path`; a last line cut short by a crash is left out.
+
+    Raises:
+        RunError: the file cannot be read, or a line is no JSON object with a step.
+    """
+    file = path / METRICS_FILE
     try:
-        lines = (path / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {file}: {error}; delete the run's folder to start over") from error
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError as error:
             if number == len(lines):
                 break
-            raise RunError(f"{path / METRICS_FILE}, line {number}: {error}") from error
+            raise RunError(f"{file}, line {number}: {error}; delete the line") from error
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise RunError(f"{file}, line {number}: there is no step; delete the line")
+        rows.append(row)
     return rows
 
 

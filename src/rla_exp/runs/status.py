@@ -6,9 +6,10 @@ import os
 import socket
 import time
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any, Literal, get_args
 
-from rla_exp.errors import RunError
+from pydantic import TypeAdapter, ValidationError
 
 RunState = Literal["queued", "running", "done", "failed", "interrupted"]
 
@@ -42,11 +43,18 @@ class Status:
         """The inverse of `to_json`; keys that a later version added are left aside.
 
         Raises:
-            RunError: there is no state, or an unknown one.
+            ValueError: there is no state, an unknown one, or a value of another type.
         """
         if content.get("state") not in get_args(RunState):
-            raise RunError(
-                f"status.json: state is {content.get('state')!r}, allowed are {', '.join(get_args(RunState))}"
-            )
+            raise ValueError(f"state is {content.get('state')!r}, allowed are {', '.join(get_args(RunState))}")
         known = {item.name for item in fields(cls)}
-        return cls(**{key: value for key, value in content.items() if key in known})
+        try:
+            return _reader().validate_python({key: value for key, value in content.items() if key in known})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))} is {first['input']!r}: {first['msg']}") from None
+
+
+@cache
+def _reader() -> TypeAdapter[Status]:
+    return TypeAdapter(Status)
