@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from rla_exp.errors import InterruptedRun, NonFiniteError
-from rla_exp.runs import RunFolder, Status
+from rla_exp.errors import DataError, InterruptedRun, NonFiniteError
+from rla_exp.runs import RunFolder, Status, git_commit, sources_hash
 from rla_exp.runs.files import write_atomically
 from rla_exp.sweep import Job
 
@@ -51,7 +51,12 @@ def run(overrides: Sequence[str]) -> None:
             raise InterruptedRun(f"stopped at step {step}")
     match settings.get("do"):
         case "raise":
-            raise RuntimeError("the reason")
+            reason = "the reason"
+            folder.write_status(Status(state="failed", step=steps, max_steps=steps, error=f"RuntimeError: {reason}"))
+            sys.stdout.write(f"RuntimeError: {reason}\n")
+            raise RuntimeError(reason)
+        case "refuse":
+            raise DataError("no corpus")
         case "diverge" if "retry_failed" not in settings:
             error = NonFiniteError(7, "blocks.1.mixer", "loss")
             folder.write_status(Status(state="failed", step=7, max_steps=steps, error=f"NonFiniteError: {error}"))
@@ -68,6 +73,8 @@ def run(overrides: Sequence[str]) -> None:
         "modules": sorted({"torch", "lightning", "rla_exp.lit.fit"} & set(sys.modules)),
     }
     seen["gpu_touched"] = "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
+    # computed before this process began, where there are some
+    seen["remembered"] = [function.cache_info().currsize for function in (sources_hash, git_commit)]
     server = Path(f"/proc/{os.getppid()}/task")
     seen["server_threads"] = len(list(server.iterdir())) if server.exists() else 1
     result = {"metrics": {"first_step": float(first)}, "timing": {}, "provenance": seen}

@@ -118,7 +118,12 @@ def test_live_display(make_job: MakeJob, clock: list[float], monkeypatch: pytest
 def test_summary_names_every_failure(make_job: MakeJob, tmp_path: Path) -> None:
     jobs = [make_job(name) for name in "abcd"]
     failed = JobOutcome(
-        job=jobs[2], state="failed", cause="RuntimeError: two\nlines", log_tail="first\nlast", seconds=1
+        job=jobs[2],
+        state="failed",
+        cause="RuntimeError: two\nlines",
+        log_tail="first\nlast",
+        seconds=1,
+        kept_failed=True,
     )
     outcomes = [
         JobOutcome(job=jobs[0], state="done", seconds=1),

@@ -46,7 +46,12 @@ def status(root: Path, name: str) -> Status:
 
 def two_are_running(root: Path) -> None:
     """Wait until the first two runs have taken steps."""
-    wait_until(lambda: all((root / name / "status.json").exists() for name in ("run0", "run1")))
+
+    def is_running(name: str) -> bool:
+        found = RunFolder(root / name).read_status()
+        return found is not None and found.state == "running"
+
+    wait_until(lambda: is_running("run0") and is_running("run1"))
 
 
 def is_alive(pid: int) -> bool:
@@ -80,6 +85,8 @@ def test_killed_parent_leaves_no_orphans(tmp_path: Path) -> None:
     steps = {name: status(tmp_path, name).step for name in ("run0", "run1")}
     assert all(0 < step < STEPS for step in steps.values())
     wait_until(lambda: not any(is_alive(status(tmp_path, name).pid) for name in ("run0", "run1")))
+    # nobody was left to say that it waits no more
+    assert status(tmp_path, "run2").state == "queued"
     output = finish(tmp_path)
     assert "3 runs: 3 trained" in output
     assert first_steps(tmp_path) == {"run0": steps["run0"], "run1": steps["run1"], "run2": 0}
@@ -97,6 +104,8 @@ def test_ctrl_c_reaches_each_run_once(tmp_path: Path) -> None:
     assert "Traceback" not in output
     assert [(tmp_path / name / "log.txt").read_text() for name in ("run0", "run1")] == ["begins at step 0\n"] * 2
     steps = {name: status(tmp_path, name).step for name in ("run0", "run1")}
+    waited = status(tmp_path, "run2")
+    assert (waited.state, waited.error) == ("interrupted", "not started when the sweep ended")
     finish(tmp_path)
     assert first_steps(tmp_path) == {"run0": steps["run0"], "run1": steps["run1"], "run2": 0}
 

@@ -6,11 +6,13 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from rla_exp.runs.folder import RunFolder
-from rla_exp.sweep import Event, Job, JobEnded, JobStarted, Stopping, Tick, run_jobs
+from rla_exp.errors import RunError
+from rla_exp.runs import RunFolder, Status
+from rla_exp.sweep import Event, Job, JobEnded, JobStarted, Stopping, Tick, pool, run_jobs
 
 MakeJob = Callable[..., Job]
 
@@ -83,6 +85,7 @@ def test_a_killed_job_is_noticed_and_goes_on_next_time(make_job: MakeJob) -> Non
     status = RunFolder(killed.folder).read_status()
     assert (status.state, status.step) == ("interrupted", 3)
     assert status.error.startswith("killed by signal 9")
+    assert outcomes[0].rerun_command.endswith("do=die steps=3")
     again = make_job("killed", steps=4)
     outcomes = run_jobs([again, fine], num_workers=1)
     assert [outcome.state for outcome in outcomes] == ["done", "skipped"]
@@ -117,6 +120,7 @@ def test_signals_wait_for_checkpoints(make_job: MakeJob, number: signal.Signals)
     assert signal.getsignal(number) is before
     assert [outcome.state for outcome in outcomes] == ["interrupted", "interrupted"]
     assert outcomes[1].cause == "not started"
+    assert RunFolder(jobs[1].folder).read_status().state == "interrupted"
     status = RunFolder(jobs[0].folder).read_status()
     assert status.state == "interrupted"
     assert 0 < status.step < 1000
@@ -145,3 +149,79 @@ def test_the_environment_is_the_sweeps_own(make_job: MakeJob, monkeypatch: pytes
 def test_no_workers_is_refused(make_job: MakeJob) -> None:
     with pytest.raises(ValueError, match="num_workers is 0, allowed: 1 or more"):
         run_jobs([make_job("a")], num_workers=0)
+
+
+def test_sources_are_those_of_the_server(make_job: MakeJob) -> None:
+    # a source that is edited now changes no worker, and no worker's provenance
+    job = make_job("a")
+    run_jobs([job], num_workers=1)
+    assert result_of(job)["provenance"]["remembered"] == [1, 1]
+
+
+def test_waiting_runs_are_queued(make_job: MakeJob) -> None:
+    jobs = [make_job(name) for name in ("new", "begun", "damaged")]
+    stopped = Status(state="interrupted", step=1, max_steps=2, error="killed", pid=1)
+    for job in jobs[1:]:
+        RunFolder(job.folder).create()
+        RunFolder(job.folder).write_status(stopped)
+    (jobs[2].folder / "status.json").write_text("{")
+    seen: list[tuple[str, ...]] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, JobStarted) and event.job == jobs[0]:
+            begun = RunFolder(jobs[1].folder).read_status()
+            seen.append((begun.state, begun.step, begun.error, begun.pid))
+            seen.append((jobs[2].folder / "status.json").read_text())
+
+    outcomes = run_jobs(jobs, num_workers=1, on_event=on_event)
+    assert seen == [("queued", 1, "killed", os.getpid()), "{"]
+    assert [outcome.state for outcome in outcomes] == ["done"] * 3
+
+
+def test_a_retried_failure_that_never_starts_stays_recorded(make_job: MakeJob) -> None:
+    jobs = [make_job("first"), make_job("failed", retry_failed="true"), make_job("elsewhere")]
+    for job in jobs[1:]:
+        RunFolder(job.folder).create()
+    failed = Status(state="failed", step=1, max_steps=2, error="RuntimeError: the reason")
+    running = Status(state="running", step=1, max_steps=2)
+    RunFolder(jobs[1].folder).write_status(failed)
+    RunFolder(jobs[2].folder).write_status(running)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, JobStarted):
+            signal.raise_signal(signal.SIGINT)
+
+    with RunFolder(jobs[2].folder).lock():
+        outcomes = run_jobs(jobs, num_workers=1, on_event=stop)
+    assert [outcome.cause for outcome in outcomes[1:]] == ["not started"] * 2
+    assert RunFolder(jobs[1].folder).read_status() == failed
+    assert RunFolder(jobs[2].folder).read_status() == running
+
+
+def test_what_the_user_can_mend_is_told_without_a_traceback(make_job: MakeJob) -> None:
+    job = make_job("a", do="refuse")
+    (outcome,) = run_jobs([job], num_workers=1)
+    assert (outcome.state, outcome.cause, outcome.kept_failed) == ("failed", "DataError: no corpus", False)
+    assert outcome.rerun_command.endswith("do=refuse")
+    assert "Traceback" not in outcome.log_tail
+    status = RunFolder(job.folder).read_status()
+    assert (status.state, status.error) == ("interrupted", "DataError: no corpus")
+
+
+def test_a_place_that_cannot_be_written_starts_nothing(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(pool, "process_context", lambda _: pytest.fail("a process would be started"))
+    with pytest.raises(RunError, match=r"cannot make .*/file/a/checkpoints: Not a directory; set paths\.runs"):
+        run_jobs([make_job("file/a"), make_job("file/b")], num_workers=1)
+
+
+def test_one_folder_that_cannot_be_written_stops_no_other_run(
+    make_job: MakeJob, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    outcomes = run_jobs([make_job("file/a"), make_job("b")], num_workers=1)
+    assert [outcome.state for outcome in outcomes] == ["failed", "done"]
+    assert outcomes[0].cause.startswith("RunError: cannot make")
+    assert "Traceback" not in capfd.readouterr().err

@@ -47,14 +47,17 @@ class JobOutcome:
 
     job: Job
     state: JobState
-    """done: trained now. skipped: had a result before. failed: will not be tried again unless asked. interrupted: the
-    same command goes on with it."""
+    """done: trained now. skipped: had a result before. failed: ended by itself without a result, see `kept_failed`.
+    interrupted: asked to stop; the same command goes on with it."""
     cause: str | None = None
     """Why it failed or stopped, in a line or two."""
     log_tail: str = ""
     """The last lines of the failed run's log.txt."""
     seconds: float = 0.0
     """Wall time of its process; 0 where none was started."""
+    kept_failed: bool = False
+    """Its folder records the failure: it is tried again only where that is asked for. The same command goes on with a
+    failed run whose process was killed, or that failed for what the user can mend."""
     recorded: bool = False
     """It failed in an earlier sweep and was not tried again."""
     diverged: bool = False
@@ -63,7 +66,7 @@ class JobOutcome:
     @property
     def rerun_command(self) -> str:
         """The command that runs this job alone, again."""
-        return rerun_command(self.job.overrides, retry_failed=self.state == "failed")
+        return rerun_command(self.job.overrides, retry_failed=self.kept_failed)
 
 
 def rerun_command(overrides: Sequence[str], *, retry_failed: bool = False) -> str:
@@ -78,12 +81,12 @@ def rerun_command(overrides: Sequence[str], *, retry_failed: bool = False) -> st
 
 
 def log_tail(folder: Path) -> str:
-    """The last lines of a run's log.txt, or nothing where there is none."""
+    """The last lines of a run's log.txt, or nothing where there is none that can be read."""
     try:
         with (folder / "log.txt").open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
             text = file.read().decode(errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return ""
     return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])

@@ -17,7 +17,8 @@ from types import FrameType
 
 from rla_exp.sweep.devices import visible_devices
 from rla_exp.sweep.job import Job, JobOutcome, log_tail
-from rla_exp.sweep.recorded import is_finished, note_death, recorded_outcome
+from rla_exp.sweep.queue import dequeue, enqueue
+from rla_exp.sweep.recorded import is_finished, note_death, read_status, recorded_outcome
 from rla_exp.sweep.server import THREAD_VARIABLES, process_context
 from rla_exp.sweep.worker import Ending, run_worker
 
@@ -78,6 +79,7 @@ def run_jobs(
 
     Raises:
         ValueError: num_workers is below 1.
+        RunError: no run's folder can be written; nothing was started.
     """
     if num_workers < 1:
         raise ValueError(f"num_workers is {num_workers}, allowed: 1 or more")
@@ -96,9 +98,14 @@ def run_jobs(
         else:
             end(outcome)
     if waiting:
-        pool = _Pool(waiting, num_workers, emit, end)
-        with _signals_into(pool.received):
-            pool.run()
+        try:
+            enqueue(waiting)
+            pool = _Pool(waiting, num_workers, emit, end)
+            with _signals_into(pool.received):
+                pool.run()
+        finally:
+            # the pool takes out what it starts
+            dequeue(waiting)
     return [outcomes[job.folder] for job in jobs]
 
 
@@ -185,7 +192,9 @@ class _Pool:
         except (OSError, EOFError) as error:
             receiver.close()
             self.free_slots.append(slot)
-            self.end(JobOutcome(job=job, state="failed", cause=f"no process could be started for it: {error!r}"))
+            cause = f"no process could be started for it: {error!r}"
+            note_death(job.folder, cause)
+            self.end(JobOutcome(job=job, state="failed", cause=cause))
             return
         finally:
             sender.close()
@@ -216,12 +225,16 @@ class _Pool:
         if ending.state == "interrupted":
             note_death(job.folder, ending.cause or "interrupted")
             return JobOutcome(job=job, state="interrupted", cause=ending.cause, seconds=seconds)
+        # one that failed before it began says nothing in its status
+        note_death(job.folder, ending.cause or "not recorded")
+        status = read_status(job.folder)
         return JobOutcome(
             job=job,
             state="failed",
             cause=ending.cause,
             log_tail=log_tail(job.folder),
             seconds=seconds,
+            kept_failed=status is not None and status.state == "failed",
             diverged=ending.diverged,
         )
 
@@ -237,7 +250,6 @@ class _Pool:
                 cause += ", as the system does when memory runs out"
         else:
             cause = f"its process ended with exit code {code} and no word"
-        note_death(worker.job.folder, cause)
         return Ending("failed", cause)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rla_exp.errors import NonFiniteError, RunError
 from rla_exp.runs import RunFolder, Status
+from rla_exp.runs.lock import is_locked
 from rla_exp.runs.result import RESULT_FILE
 from rla_exp.sweep.job import Job, JobOutcome, log_tail
 
@@ -28,7 +29,13 @@ def recorded_outcome(job: Job) -> JobOutcome | None:
     # a run that ends with an error begins its words with the error's class
     diverged = cause.startswith(f"{NonFiniteError.__name__}:")
     return JobOutcome(
-        job=job, state="failed", cause=cause, log_tail=log_tail(job.folder), recorded=True, diverged=diverged
+        job=job,
+        state="failed",
+        cause=cause,
+        log_tail=log_tail(job.folder),
+        kept_failed=True,
+        recorded=True,
+        diverged=diverged,
     )
 
 
@@ -45,9 +52,10 @@ def note_death(folder: Path, cause: str) -> None:
     """Record that the process of an unfinished run is gone, so that nobody takes the run for a running one.
 
     The state is `interrupted`: the run goes on from its last checkpoint when the same command is given again.
+    A run that another process trains is left alone.
     """
     status = read_status(folder)
-    if status is not None and status.state in ("queued", "running"):
+    if status is not None and status.state in ("queued", "running") and not is_locked(folder):
         # where nothing can be written (a full disk) the free lock tells the same
         with suppress(RunError):
             RunFolder(folder).write_status(replace(status, state="interrupted", error=cause))

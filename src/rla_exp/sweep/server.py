@@ -22,6 +22,7 @@ PRELOADED = (
     "rla_exp.config",
     "rla_exp.lit.fit",
     "rla_exp.lit.train",
+    "rla_exp.sweep.sources",
 )
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

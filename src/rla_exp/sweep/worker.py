@@ -18,7 +18,9 @@ from types import FrameType
 from typing import Literal
 
 from rla_exp.config import Composed
-from rla_exp.errors import InterruptedRun, NonFiniteError
+from rla_exp.errors import InterruptedRun, NonFiniteError, RunError, UserError
+from rla_exp.runs import RunFolder
+from rla_exp.runs.log import LOG_FILE
 from rla_exp.sweep.recorded import read_status
 
 # how long a worker whose sweep has died may take for its checkpoint
@@ -60,13 +62,16 @@ def run_worker(work: Callable[[], None], folder: Path, environment: Mapping[str,
         work()
     except (KeyboardInterrupt, InterruptedRun) as error:
         ending.send(Ending("interrupted", str(error) or None))
+    except UserError as error:
+        # the sweep tells it; a traceback would say nothing more
+        ending.send(Ending("failed", f"{type(error).__name__}: {error}", diverged=isinstance(error, NonFiniteError)))
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         status = read_status(folder)
         # a run that had begun has put the error into its log and its status
         if status is None or status.error != cause:
             traceback.print_exc()
-        ending.send(Ending("failed", cause, diverged=isinstance(error, NonFiniteError)))
+        ending.send(Ending("failed", cause))
     else:
         ending.send(Ending("done"))
 
@@ -77,8 +82,12 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _redirect_output(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    RunFolder(folder).create()
+    file = folder / LOG_FILE
+    try:
+        log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise RunError(f"cannot write {file}: {error.strerror or error}") from error
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(log, sys.__stdout__.fileno() if sys.__stdout__ else 1)
