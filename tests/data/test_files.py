@@ -89,7 +89,9 @@ def test_a_pattern_without_files_is_named(tmp_path):
     with pytest.raises(DataError, match=r"data\.paths: .* is a folder; name the files in it"):
         find_files([str(tmp_path)])
     (tmp_path / "table.csv").write_text("a,b")
-    with pytest.raises(DataError, match=r"table\.csv is of no kind that data=files reads \(\.txt, \.md, \.rst, \.jsonl and"):
+    with pytest.raises(
+        DataError, match=r"table\.csv is of no kind that data=files reads \(\.txt, \.md, \.rst, \.jsonl and"
+    ):
         find_files([f"{tmp_path}/table.csv"])
 
 
@@ -125,3 +127,30 @@ def test_a_parquet_file_without_the_column_names_what_it_has(tmp_path):
         read(tmp_path / "t.parquet")
     with pytest.raises(DataError, match=r"t\.parquet: column 'n' holds int, no text"):
         read(tmp_path / "t.parquet", text_key="n")
+
+
+def test_records_beside_few_text_files_do_not_keep_them_whole(tmp_path):
+    for i in range(19):
+        (tmp_path / f"{i:02}.jsonl").write_text(json.dumps({"text": f"record {i}"}) + "\n")
+    text = "thirty bytes of text in a line\n" * 1250
+    (tmp_path / "notes.txt").write_text(text)
+    documents = list(file_documents(find_files([f"{tmp_path}/*.jsonl", f"{tmp_path}/*.txt"]), "text"))
+    assert [document.text for document in documents[:19]] == [f"record {i}" for i in range(19)]
+    assert [document.name for document in documents[19:]] == [f"notes.txt#{i}" for i in range(10)]
+    assert "".join(document.text for document in documents[19:]) == text
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".md", ".rst", ".TXT", ".md.gz", ".rst.xz"])
+def test_text_keeps_its_bytes(tmp_path, suffix):
+    content = "\ufeffWindows\r\nold Mac\rUnix\nno end ☕".encode()
+    write(tmp_path / f"text{suffix}", content)
+    assert "".join(read(tmp_path / f"text{suffix}")).encode() == content
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+def test_json_lines_may_open_with_a_byte_order_mark(tmp_path, suffix):
+    write(tmp_path / f"r{suffix}", '\ufeff{"text": "first"}\r\n{"text": "a\\r\\nb"}\r\n'.encode())
+    assert read(tmp_path / f"r{suffix}") == ["first", "a\r\nb"]
+    write(tmp_path / f"r{suffix}", '{"text": "first"}\n\ufeff{"text": "second"}\n'.encode())
+    with pytest.raises(DataError, match=r"line 2: not JSON"):
+        read(tmp_path / f"r{suffix}")

@@ -22,8 +22,8 @@ from rla_exp.data.progress import byte_progress
 from rla_exp.data.stdlib import stdlib_documents, stdlib_files, stdlib_root
 from rla_exp.errors import DataError
 
-# raise it when the same source would give other documents
-_VERSION = 1
+# raise a source's when the same input would give other documents
+_VERSIONS = {"hub": 1, "files": 2, "stdlib_docs": 1, "stdlib_code": 1}
 _TEXT, _ENDS, _HASHES, _FIXED = "text.utf8", "ends.npy", "hashes.npy", "fixed.npy"
 _HASH_RANGE = 2**64
 
@@ -115,7 +115,7 @@ def _cached(config: TextConfig, cache_dir: Path, *, progress: bool) -> tuple[Pat
 
 def _source_key(config: TextConfig) -> str:
     """Names what is read: by content for local files, by name for the hub."""
-    common = {"version": _VERSION, "max_bytes": config.max_bytes}
+    common = {"version": _VERSIONS[config.source], "max_bytes": config.max_bytes}
     if config.source == "hub":
         keys = ("hub_name", "hub_config", "hub_revision", "text_key", "streaming", "valid_fraction", "test_fraction")
         return key_of(**common, **{key: getattr(config, key) for key in keys})

@@ -1,8 +1,9 @@
-"""Text from local files: plain text, JSON lines and Parquet, compressed or not, read through `datasets`."""
+"""Text from local files: plain text, JSON lines and Parquet, compressed or not; records come through `datasets`."""
 
 from __future__ import annotations
 
 import glob
+import gzip
 import hashlib
 import json
 import lzma
@@ -21,7 +22,7 @@ _COMPRESSED = {".gz", ".xz"}
 _JSON_LINES = {".jsonl", ".json"}
 _TEXT = {".txt", ".md", ".rst"}
 _READABLE = ".txt, .md, .rst, .jsonl and .parquet, all but the last also with .gz or .xz behind"
-_FEW_FILES = 20
+_FEW_TEXT_FILES = 20
 _PART_BYTES = 4096
 
 
@@ -99,14 +100,15 @@ def file_documents(files: Sequence[Path], text_key: str) -> Iterator[Document]:
     """Documents of the files, in their order.
 
     A record of JSON lines or Parquet is a document, named by a hash of its text, so that copies of a text never
-    stand on both sides of a split. A text file is a document too; of fewer than 20 text files there are too few to
-    hold some out, so they are cut at line ends into documents of about 4 KiB.
+    stand on both sides of a split. A text file is a document too, byte for byte, with its own line ends and byte
+    order mark; of fewer than 20 text files there are too few to hold some out, so they are cut at line ends into
+    documents of about 4 KiB, however many records stand beside them.
 
     Raises:
         DataError: a file that cannot be read, with the line where it has lines.
     """
     root = common_root(files)
-    cut = len(files) < _FEW_FILES
+    cut = sum(_kind(path) == "text" for path in files) < _FEW_TEXT_FILES
     # datasets leaves its lock files in its cache folder
     with quiet_datasets() as datasets, tempfile.TemporaryDirectory() as scratch:
         for path in files:
@@ -126,12 +128,14 @@ def _read(
     options |= {"split": "train", "streaming": True}
     try:
         if kind == "text":
-            for row in datasets.load_dataset("text", sample_by="document", **options):
-                yield from _parts(name, row["text"]) if cut else [Document(name, row["text"])]
+            text = _whole_text(path)
+            yield from _parts(name, text) if cut else [Document(name, text)]
         elif kind == "json lines":
             for number, row in enumerate(datasets.load_dataset("text", **options), start=1):
-                if row["text"].strip():
-                    yield _record(_json_text(row["text"], text_key, path, number))
+                # editors on Windows put a byte order mark first
+                line = row["text"].removeprefix("\ufeff") if number == 1 else row["text"]
+                if line.strip():
+                    yield _record(_json_text(line, text_key, path, number))
         else:
             for row in datasets.load_dataset("parquet", **options):
                 yield _record(_column_text(row, text_key, path))
@@ -141,6 +145,12 @@ def _read(
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"cannot read {path}, is it damaged? {type(error).__name__}: {reason}") from error
+
+
+def _whole_text(path: Path) -> str:
+    # not through `datasets`, which turns every line end into \n: bits per byte count the file's own bytes
+    decompress = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix.lower(), bytes)
+    return decompress(path.read_bytes()).decode()
 
 
 def _json_text(line: str, text_key: str, path: Path, number: int) -> str:
