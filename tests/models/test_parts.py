@@ -125,6 +125,29 @@ def test_positions_begin_anew_with_each_document():
     assert SequenceLayout.consecutive(3, start=4, device=torch.device("cpu")).positions.tolist() == [4, 5, 6]
 
 
+@pytest.mark.parametrize(
+    ("offsets", "window"),
+    [
+        ([0, 2, 2, 5, 6], 6),  # 2 divides 6, but nothing begins at 4
+        ([0, 3, 6], 3),
+        ([0, 1, 3, 3, 5, 6], 3),  # documents within windows
+        ([0, 6], 6),
+        ([0, 1, 2, 3, 4, 5, 6], 1),
+    ],
+)
+def test_packed_windows_are_attended_to_as_rows(offsets, window):
+    layout = SequenceLayout.packed(6, torch.tensor(offsets))
+    assert layout.window == window
+    # the same mask over all tokens at once
+    document = torch.searchsorted(torch.tensor(offsets), torch.arange(6), right=True)
+    dense = (document == document[:, None]).tril()
+    mask = layout.attention_mask
+    assert mask.shape == (6 // window, 1, window, window)
+    assert torch.equal(torch.block_diag(*mask[:, 0].int()).bool(), dense)
+    # one for all layers
+    assert layout.attention_mask is mask
+
+
 def test_rms_norm():
     norm = RMSNorm(6, eps=1e-2)
     torch.nn.init.normal_(norm.weight)

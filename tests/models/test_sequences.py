@@ -53,10 +53,28 @@ def test_decoding_works_where_gradients_are_recorded(make_model, name):
 
 
 @every_model
+@pytest.mark.parametrize("length", [1, 40])
+def test_a_fresh_cache_takes_no_gradients_away(make_model, name, length):
+    model, tokens = make_model(name).double(), _tokens(length=length)
+    parameters = list(model.parameters())
+    gradients = []
+    for cache in (None, model.new_cache(2)):
+        loss = model(tokens, cache=cache).sin().sum()
+        gradients.append(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
+    for got, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+    assert length == 1 or all(expected.abs().max() > 0 for expected in gradients[0])
+
+
+@every_model
+@pytest.mark.parametrize(
+    "lengths",
+    # of any length; windows of 14; windows of 35 with documents inside
+    [[3, 1, 34, 2, 30], [14, 14, 14, 14, 14], [20, 15, 35]],
+)
 @torch.no_grad()
-def test_packed_documents_equal_separate_ones(make_model, name):
+def test_packed_documents_equal_separate_ones(make_model, name, lengths):
     model, tokens = make_model(name), _tokens(batch_size=1)
-    lengths = [3, 1, 34, 2, 30]
     cu_seqlens = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
     packed = model(tokens, cu_seqlens=cu_seqlens)
     alone = torch.cat([model(document) for document in tokens.split(lengths, dim=1)], dim=1)
@@ -75,6 +93,15 @@ def test_a_later_token_does_not_change_earlier_logits(make_model, name):
     difference = (model(tokens) - model(changed)).abs().amax(dim=(0, 2))
     assert difference[:40].max() < 1e-5
     assert difference[40:].min() > 1e-4
+
+
+@every_model
+def test_forward_on_meta(make_model, name):
+    with torch.device("meta"):
+        model, tokens = make_model(name), torch.zeros(2, LENGTH, dtype=torch.long)
+    logits = model(tokens)
+    assert logits.is_meta
+    assert logits.shape == (2, LENGTH, 29)
 
 
 @every_model

@@ -31,15 +31,16 @@ class Attention(nn.Module):
         first_v = self.num_heads + self.num_kv_heads
         qk = apply_rotary(qkv[:, :first_v], layout.positions, self.rope_base)
         q, k, v = qk[:, : self.num_heads], qk[:, self.num_heads :], qkv[:, first_v:]
-        earlier = 0
         if cache is not None:
-            earlier = cache.length
             k, v = cache.append(k, v)
-        mask = _mask(layout, earlier)
+        elif layout.cu_seqlens is not None:
+            # attention costs the square of the row's length
+            q, k, v = (_as_rows(x, layout.window) for x in (q, k, v))
+        mask = layout.attention_mask
         o = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None and x.shape[1] > 1, enable_gqa=True
         )
-        out: Tensor = self.out_proj(o.transpose(1, 2).flatten(2))
+        out: Tensor = self.out_proj(o.transpose(1, 2).reshape(*x.shape[:2], -1))
         return out
 
     def new_cache(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> KeyValueCache:
@@ -51,12 +52,7 @@ class Attention(nn.Module):
         return 2 * length * self.num_kv_heads * self.head_dim * 4
 
 
-def _mask(layout: SequenceLayout, earlier: int) -> Tensor | None:
-    """What each query may see, [T, earlier + T], or None where a plain causal mask (or none, for one token) does."""
-    query = torch.arange(earlier, earlier + layout.positions.shape[0], device=layout.positions.device)
-    if layout.cu_seqlens is None and (earlier == 0 or query.shape[0] == 1):
-        return None
-    key = torch.arange(earlier + query.shape[0], device=query.device)
-    # a token's document begins `position` tokens before it
-    document_start = query - layout.positions
-    return (key <= query[:, None]) & (key >= document_start[:, None])
+def _as_rows(x: Tensor, window: int) -> Tensor:
+    """[1, heads, T, D] -> [T / window, heads, window, D]."""
+    _, heads, _, head_dim = x.shape
+    return x.reshape(heads, -1, window, head_dim).transpose(0, 1)

@@ -29,15 +29,19 @@ class KeyValueCache:
         self.length = keys.shape[2]
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add k and v, [B, H_kv, T, D], and return all keys and values so far."""
+        """Add k and v, [B, H_kv, T, D], and return all keys and values so far; gradients flow to these k and v."""
         end = self.length + k.shape[2]
         if end > self._keys.shape[2]:
             capacity = max(end, 2 * self._keys.shape[2])
             self._keys = self._grown(self._keys, capacity)
             self._values = self._grown(self._values, capacity)
-        self._keys[:, :, self.length : end] = k.detach()
-        self._values[:, :, self.length : end] = v.detach()
-        self.length = end
+        start, self.length = self.length, end
+        self._keys[:, :, start:end] = k.detach()
+        self._values[:, :, start:end] = v.detach()
+        if torch.is_grad_enabled():
+            earlier = (buffer[:, :, :start].to(k.dtype) for buffer in (self._keys, self._values))
+            all_k, all_v = (torch.cat(pair, dim=2) for pair in zip(earlier, (k, v), strict=True))
+            return all_k, all_v
         return self._keys[:, :, :end].to(k.dtype), self._values[:, :, :end].to(v.dtype)
 
     def _grown(self, buffer: Tensor, capacity: int) -> Tensor:

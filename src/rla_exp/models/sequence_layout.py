@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,19 +11,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SequenceLayout:
-    """Positions of T tokens, the same in every row of a batch.
+    """Positions of T tokens, the same in every row of a batch. Made once for a forward pass, and used by every layer.
 
     positions: [T] int64, tokens of the same document before this one (those already in a cache included).
     cu_seqlens: [N + 1] offsets of N packed documents in a batch of one row, or None: every row is one document.
+    start: tokens of the document that a cache holds.
     """
 
     positions: Tensor
     cu_seqlens: Tensor | None = None
+    start: int = 0
 
     @classmethod
     def consecutive(cls, length: int, *, start: int, device: torch.device) -> SequenceLayout:
         """`length` tokens that follow `start` earlier ones of the same document."""
-        return cls(torch.arange(start, start + length, device=device))
+        return cls(torch.arange(start, start + length, device=device), start=start)
 
     @classmethod
     def packed(cls, length: int, cu_seqlens: Tensor) -> SequenceLayout:
@@ -44,3 +47,35 @@ class SequenceLayout:
         index = torch.arange(length, device=cu_seqlens.device)
         document = torch.searchsorted(cu_seqlens, index, right=True) - 1
         return cls(index - cu_seqlens[document], cu_seqlens)
+
+    @cached_property
+    def window(self) -> int:
+        """The shortest W that divides T and at whose every multiple a document begins; T where nothing is packed.
+
+        Packed tokens may be attended to as T / W rows of W tokens: no document reaches over a multiple of W. On a GPU
+        the offsets are waited for.
+        """
+        length = self.positions.shape[0]
+        if self.cu_seqlens is None:
+            return length
+        offsets = set(self.cu_seqlens.tolist())
+        candidates = (offset for offset in sorted(offsets) if 0 < offset < length and length % offset == 0)
+        return next((W for W in candidates if all(end in offsets for end in range(W, length, W))), length)
+
+    @cached_property
+    def attention_mask(self) -> Tensor | None:
+        """Which keys each query may see, bool, or None where a plain causal mask (or none, for one token) does.
+
+        [T / W, 1, W, W] for the rows of packed tokens that `window` speaks of, else [T, start + T].
+        """
+        length, W = self.positions.shape[0], self.window
+        if self.cu_seqlens is None and (self.start == 0 or length == 1):
+            return None
+        query = torch.arange(self.start, self.start + W, device=self.positions.device)
+        key = torch.arange(self.start + W, device=query.device)
+        causal = key <= query[:, None]
+        if self.cu_seqlens is None:
+            return causal
+        # a token's document begins `position` tokens before it
+        document_start = query - self.positions.view(-1, W)
+        return (causal & (key >= document_start[..., None])).unsqueeze(1)
