@@ -170,6 +170,16 @@ def test_held_out_splits_have_their_segments_and_share_nothing(mqar_config, tmp_
     assert len(set().union(*splits)) == 60 + 32 + 24
 
 
+@pytest.mark.parametrize("order", ["mixed", "shuffled", "sequential"])
+def test_batches_that_are_not_there_are_refused(mqar_config, tmp_path, order):
+    data = build_data(mqar_config(order=order), seed=0, cache_dir=tmp_path)
+    for index in (-1, 3):
+        with pytest.raises(IndexError, match=f"valid has 3 batches, there is no batch {index}"):
+            data.eval_batch("valid", index)
+    with pytest.raises(IndexError, match="there is no batch -1"):
+        data.train_batch(-1)
+
+
 def test_large_vocabularies_keep_their_values(mqar_config, tmp_path):
     data = build_data(mqar_config(vocab_size=100_000), seed=0, cache_dir=tmp_path)
     batch = data.train_batch(0)

@@ -176,6 +176,16 @@ def test_max_eval_tokens_caps_what_is_scored(text_config, jsonl, tmp_path):
         assert sum(batch.num_bytes for batch in batches) <= 50
 
 
+def test_batches_that_are_not_there_are_refused(text_config, jsonl, tmp_path):
+    data = build_data(text_config(jsonl), seed=0, cache_dir=tmp_path / "cache")
+    count = data.num_eval_batches("valid")
+    for index in (-1, count):
+        with pytest.raises(IndexError, match=f"valid has {count} batches, there is no batch {index}"):
+            data.eval_batch("valid", index)
+    with pytest.raises(IndexError, match="there is no batch -1"):
+        data.train_batch(-1)
+
+
 def test_max_bytes_bounds_the_corpus(text_config, jsonl, tmp_path):
     data = build_data(text_config(jsonl, max_bytes=2000), seed=0, cache_dir=tmp_path / "cache")
     # a character of four bytes may fall away at the cut

@@ -61,7 +61,11 @@ class Data(Protocol):
         ...
 
     def train_batch(self, index: int) -> Batch:
-        """The training batch of step `index` >= 0; epochs follow each other without end."""
+        """The training batch of step `index`; epochs follow each other without end.
+
+        Raises:
+            IndexError: a negative index.
+        """
         ...
 
     def num_eval_batches(self, split: EvalSplit) -> int:
@@ -69,5 +73,9 @@ class Data(Protocol):
         ...
 
     def eval_batch(self, split: EvalSplit, index: int) -> Batch:
-        """Batch `index` of the split, in a fixed order."""
+        """Batch `index` of the split, in a fixed order.
+
+        Raises:
+            IndexError: not in range(num_eval_batches(split)).
+        """
         ...

@@ -121,6 +121,8 @@ class MqarData:
         return len(self._train_batches)
 
     def train_batch(self, index: int) -> Batch:
+        if index < 0:
+            raise IndexError(f"training batches count from 0, there is no batch {index}")
         epoch, place = divmod(index, len(self._train_batches))
         if self.config.order == "sequential":
             number, start, stop = self._train_batches[place]
@@ -132,6 +134,8 @@ class MqarData:
         return len(self._eval_batches[split])
 
     def eval_batch(self, split: EvalSplit, index: int) -> Batch:
+        if not 0 <= index < self.num_eval_batches(split):
+            raise IndexError(f"{split} has {self.num_eval_batches(split)} batches, there is no batch {index}")
         number, start, stop = self._eval_batches[split][index]
         return self._splits[split][number].batch(torch.arange(start, stop))
 

@@ -49,6 +49,8 @@ class TextData:
         self._order = EpochOrder(windows, seed)
 
     def train_batch(self, index: int) -> Batch:
+        if index < 0:
+            raise IndexError(f"training batches count from 0, there is no batch {index}")
         epoch, place = divmod(index, self.batches_per_epoch)
         start = place * self.config.batch_size
         stream = self._splits["train"]
