@@ -184,7 +184,22 @@ def test_interruption_writes_no_table(run: Run, tmp_path: Path, monkeypatch: pyt
     assert code == 130
     assert "SIGINT: waiting for the checkpoints of 1 runs" in out
     assert err == "the table is not complete and was not written; the same command goes on\n"
-    assert not (tmp_path / "results").exists()
+    assert list((tmp_path / "results" / "tiny" / "smoke").iterdir()) == []
+
+
+@pytest.mark.usefixtures("_no_processes")
+@pytest.mark.parametrize("setting", ["runs", "results"])
+def test_places_that_cannot_be_written_are_told_before_training(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], setting: str
+) -> None:
+    use_tables(monkeypatch, trained)
+    (tmp_path / "file").write_text("")
+    places = {"runs": tmp_path / "runs", "results": tmp_path / "results", setting: tmp_path / "file"}
+    assert command.main(["table=tiny", "scale=smoke", *(f"{name}={path}" for name, path in places.items())]) == 1
+    err = capsys.readouterr().err
+    assert str(tmp_path / "file") in err
+    assert setting in err.partition("; ")[2]
+    assert err.count("\n") == 1
 
 
 @pytest.mark.usefixtures("_no_processes")
@@ -223,6 +238,8 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for name in command.KEYS:
         assert f"\n  {name} " in shown
+    for exit_code in ("0:", "1:", "130:"):
+        assert f" {exit_code} " in shown
 
 
 @pytest.mark.usefixtures("_no_processes")

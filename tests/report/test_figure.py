@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -101,5 +103,21 @@ def test_a_table_without_any_run_is_written_all_the_same(empty: Runs, tmp_path: 
 
 def test_a_folder_that_cannot_be_written_is_named(table: Table, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(UserError, match=r"the table cannot be written to .*file.*choose another folder"):
+    with pytest.raises(UserError, match=r"the table cannot be written to .*file.*choose another folder with results="):
         write_table(table, tmp_path / "file")
+
+
+def test_a_full_disk_leaves_the_table_that_was_there(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "table.md").write_text("before", encoding="utf-8")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("rla_exp.report.write.save_figure", fail)
+    with pytest.raises(UserError, match=r"cannot be written to .*out: No space left on device"):
+        write_table(table, folder)
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("table.md", "before")]

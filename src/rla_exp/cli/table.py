@@ -16,8 +16,18 @@ from rich.console import RenderableType
 from rla_exp.cli.key_values import Key, describe_keys, read_key_values, seed_list, whole_number, yes_or_no
 from rla_exp.cli.outcome import exit_code
 from rla_exp.errors import InterruptedRun, UserError
-from rla_exp.report import MixedRunsError, RunRequest, Table, TableSpec, collect, render_rich, write_table
+from rla_exp.report import (
+    MixedRunsError,
+    RunRequest,
+    Table,
+    TableSpec,
+    check_writable,
+    collect,
+    render_rich,
+    write_table,
+)
 from rla_exp.runs import sources_hash
+from rla_exp.runs.files import expand_home
 from rla_exp.sweep.job import Job, JobOutcome
 from rla_exp.sweep.plan import compose_runs, plan_jobs
 from rla_exp.sweep.recorded import is_finished
@@ -28,8 +38,8 @@ KEYS = {
     "scale": Key(str, "a scale of that table, such as smoke, cpu, gpu or paper", "how large; default cpu"),
     "seeds": Key(seed_list, "distinct whole numbers from 0 on, as in 0,1,2", "instead of the scale's own seeds"),
     "jobs": Key(whole_number, "a whole number from 1 on", "runs at a time; default as many as fit on the machine"),
-    "runs": Key(Path, "a folder", "where runs are kept; default runs"),
-    "results": Key(Path, "a folder", "the table goes to <results>/<table>/<scale>; default results"),
+    "runs": Key(expand_home, "a folder", "where runs are kept; default runs"),
+    "results": Key(expand_home, "a folder", "the table goes to <results>/<table>/<scale>; default results"),
     "mixed": Key(yes_or_no, "true or false", "show a table over different sources, devices or corpora; default false"),
     "retry_failed": Key(yes_or_no, "true or false", "train again what failed before; default false"),
 }
@@ -40,7 +50,8 @@ usage: rla-table [key=value ...]
 
 {describe_keys(KEYS)}
 
-Exit code 0: the table is complete; runs whose training diverged count as results. 1: runs failed or are missing."""
+Exit code 0: the table is complete; runs whose training diverged count as results. 1: runs failed, or a
+setting, file or folder has to be mended. 130: interrupted; no table was written, and the same command goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +91,9 @@ def make_table(settings: TableSettings) -> None:
     before = collect(spec, folders, mixed=settings.mixed)
     if not settings.mixed:
         _refuse_changed_sources(before, jobs)
+    # hours of training should not end at a folder that cannot be written
+    folder = settings.results / spec.name / spec.scale
+    check_writable(folder)
 
     def filling_up() -> RenderableType:
         return render_rich(collect(spec, folders, mixed=True))
@@ -87,7 +101,6 @@ def make_table(settings: TableSettings) -> None:
     outcomes = run_sweep(jobs, num_workers=settings.jobs, detail=filling_up)
     if any(outcome.state == "interrupted" for outcome in outcomes):
         raise InterruptedRun("the table is not complete and was not written; the same command goes on")
-    folder = settings.results / spec.name / spec.scale
     write_table(collect(spec, folders, mixed=settings.mixed), folder)
     print()
     print((folder / "table.md").read_text(encoding="utf-8"))

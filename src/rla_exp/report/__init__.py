@@ -4,6 +4,16 @@ from rla_exp.report.live import render_rich
 from rla_exp.report.outcome import MixedRunsError
 from rla_exp.report.spec import RunRequest, TableSpec
 from rla_exp.report.table import Cell, Table, collect
-from rla_exp.report.write import write_table
+from rla_exp.report.write import check_writable, write_table
 
-__all__ = ["Cell", "MixedRunsError", "RunRequest", "Table", "TableSpec", "collect", "render_rich", "write_table"]
+__all__ = [
+    "Cell",
+    "MixedRunsError",
+    "RunRequest",
+    "Table",
+    "TableSpec",
+    "check_writable",
+    "collect",
+    "render_rich",
+    "write_table",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from rla_exp.errors import UserError
 from rla_exp.report.cells import to_cells
@@ -14,10 +15,21 @@ from rla_exp.report.markdown import to_markdown
 from rla_exp.report.table import Table
 
 
+def check_writable(folder: Path) -> None:
+    """Make the folder of a table if it is not there; UserError where nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _refusal(folder, error) from error
+
+
 def write_table(table: Table, folder: Path) -> None:
     """Write table.md, table.csv, table.tex, cells.json, figure.png and figure.svg into `folder`, making it if needed.
 
-    The same runs give the same bytes. Raises UserError where the folder cannot be written.
+    The same runs give the same bytes. Each file is replaced in one step, after all of them are on the disk. Raises
+    UserError where the folder cannot be written; what was there before is unchanged where the disk is full.
     """
     texts = {
         "table.md": to_markdown(table),
@@ -28,10 +40,18 @@ def write_table(table: Table, folder: Path) -> None:
     figure = draw_figure(table)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        save_figure(figure, folder)
+        with TemporaryDirectory(dir=folder, prefix=".") as made:
+            for name, text in texts.items():
+                (Path(made) / name).write_text(text, encoding="utf-8")
+            save_figure(figure, Path(made))
+            for file in sorted(Path(made).iterdir()):
+                file.replace(folder / file.name)
     except OSError as error:
-        raise UserError(
-            f"the table cannot be written to {folder}: {error.strerror or error}; choose another folder or free space"
-        ) from error
+        raise _refusal(folder, error) from error
+
+
+def _refusal(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"the table cannot be written to {folder}: {error.strerror or error}; "
+        "choose another folder with results=FOLDER or free space"
+    )
