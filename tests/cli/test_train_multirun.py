@@ -56,6 +56,34 @@ def test_hydras_environment_is_as_before(training, monkeypatch):
     assert "HYDRA_FULL_ERROR" not in os.environ
 
 
+@pytest.mark.parametrize(
+    ("states", "code", "said"),
+    [
+        (("done", "failed"), 1, "1 runs failed; they are listed above\n"),
+        (("failed", "interrupted"), 130, "the sweep was interrupted; the same command goes on\n"),
+    ],
+)
+def test_how_a_sweep_ends_is_said_once(training, monkeypatch, capsys, states, code, said):
+    def ended(jobs, *, num_workers):
+        return [JobOutcome(job=job, state=state) for job, state in zip(jobs, states, strict=True)]
+
+    monkeypatch.setattr("rla_exp.sweep.run.run_sweep", ended)
+    assert main(["--multirun", "debug=fast", "seed=0,1"]) == code
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("place", ["file", "/proc/x"])
+def test_a_place_that_cannot_be_written_starts_nothing(training, tmp_path, monkeypatch, capfd, place):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("rla_exp.sweep.pool.process_context", lambda _: pytest.fail("a process would be started"))
+    assert main(["--multirun", f"paths.runs={place}", "debug=fast", "seed=0,1"]) == 1
+    shown = capfd.readouterr()
+    assert "Traceback" not in shown.out + shown.err
+    assert shown.err.startswith(f"cannot make {place}/debug/")
+    assert shown.err.count("\n") == 1
+    assert "set paths.runs" in shown.err
+
+
 @pytest.mark.slow
 def test_a_sweep_runs_in_processes_and_is_not_run_twice(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)

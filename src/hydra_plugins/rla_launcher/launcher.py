@@ -47,7 +47,9 @@ class ProcessLauncher(Launcher):
         """Run a batch of jobs to its end, under one display, with one summary.
 
         Raises:
-            UserError: the settings have problems; nothing was started.
+            ConfigError: the settings have problems; nothing was started.
+            InterruptedRun: the sweep was asked to stop.
+            UserError: runs failed; the summary has named them.
         """
         from rla_exp.errors import ConfigError
         from rla_exp.sweep.plan import compose_runs, plan_jobs
@@ -58,13 +60,14 @@ class ProcessLauncher(Launcher):
         setup_globals()
         jobs = plan_jobs(compose_runs([filter_overrides(overrides) for overrides in job_overrides]))
         outcomes = run_sweep(jobs, num_workers=self.jobs)
+        # hydra would name one of the failed jobs, in words of its own
+        _raise_unless_finished(outcomes)
         return [
             self._job_return(overrides, initial_job_idx + index, outcome)
             for index, (overrides, outcome) in enumerate(zip(job_overrides, outcomes, strict=True))
         ]
 
     def _job_return(self, overrides: Sequence[str], number: int, outcome: "JobOutcome") -> JobReturn:
-        from rla_exp.errors import InterruptedRun, UserError
         from rla_exp.runs import read_result
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -76,12 +79,16 @@ class ProcessLauncher(Launcher):
         result = JobReturn(
             overrides=list(overrides), cfg=config, hydra_cfg=hydra_cfg, working_dir=str(Path.cwd()), task_name="train"
         )
-        finished = outcome.state in ("done", "skipped")
-        result.status = JobStatus.COMPLETED if finished else JobStatus.FAILED
-        if finished:
-            result.return_value = read_result(outcome.job.folder)
-        elif outcome.state == "interrupted":
-            result.return_value = InterruptedRun("the sweep was interrupted; the same command goes on")
-        else:
-            result.return_value = UserError(f"{outcome.job.name} failed: {outcome.cause}")
+        result.status = JobStatus.COMPLETED
+        result.return_value = read_result(outcome.job.folder)
         return result
+
+
+def _raise_unless_finished(outcomes: Sequence["JobOutcome"]) -> None:
+    from rla_exp.errors import InterruptedRun, UserError
+
+    if any(outcome.state == "interrupted" for outcome in outcomes):
+        raise InterruptedRun("the sweep was interrupted; the same command goes on")
+    failed = {outcome.job.folder for outcome in outcomes if outcome.state == "failed"}
+    if failed:
+        raise UserError(f"{len(failed)} runs failed; they are listed above")
