@@ -20,7 +20,7 @@ def enqueue(jobs: Iterable[Job]) -> None:
     A recorded failure stays recorded, and a run that another process trains is left alone.
 
     Raises:
-        RunError: not one of the folders can be written.
+        RunError: not one of the folders can be used.
     """
     errors: list[RunError] = []
     written = 0
