@@ -6,7 +6,7 @@ import datasets
 import pytest
 
 from rla_exp.data import build_data, corpus_fingerprint
-from rla_exp.errors import DataError
+from rla_exp.errors import DataError, InterruptedRun
 
 
 @pytest.fixture
@@ -93,6 +93,14 @@ def test_a_data_set_without_network_says_how_to_go_on(text_config, tmp_path, hub
     assert "more" not in message
     for advice in ("no network", "paths.cache", "HF_HOME", "data=files data.paths=[...]", "data=stdlib_docs"):
         assert advice in message
+    # nothing half-written stays behind
+    assert [path.suffix for path in (tmp_path / "corpora").iterdir()] == [".lock"]
+
+
+def test_an_order_to_stop_passes_through(text_config, tmp_path, hub):
+    hub["splits"] = InterruptedRun("stopped")
+    with pytest.raises(InterruptedRun, match=r"^stopped$"):
+        corpus_fingerprint(text_config(source="hub", hub_name="who/what"), tmp_path)
     # nothing half-written stays behind
     assert [path.suffix for path in (tmp_path / "corpora").iterdir()] == [".lock"]
 

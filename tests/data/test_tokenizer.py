@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
 from rla_exp.data.tokenizer import ByteTokenizer, load_subword, subword_folder, train_bpe
-from rla_exp.errors import DataError
+from rla_exp.errors import DataError, InterruptedRun
 
 TEXTS = ["plain words and words", "naïve café ☕ 🜂🜂", "  leading\n\n\tand trailing  ", "<|endoftext|> spelled out", "x"]
 
@@ -127,6 +130,64 @@ def test_without_network_the_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     with pytest.raises(DataError, match=r"data\.tokenizer=gpt2: cannot fetch .*no route.*data\.tokenizer=bytes or bpe"):
         subword_folder("gpt2", tmp_path / "cache")
+
+
+def refuse_reads_of(monkeypatch, source: Path, *, after: int) -> None:
+    """Let files of `source` be read `after` times, then no more (root reads past every permission)."""
+    read_bytes, reads = Path.read_bytes, []
+
+    def refuse(self):
+        if self.is_relative_to(source):
+            reads.append(self)
+            if len(reads) > after:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return read_bytes(self)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+
+
+# the first read is for the name in the cache, the second for the copy
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch, after):
+    source = word_level(tmp_path / "words")
+    refuse_reads_of(monkeypatch, source, after=after)
+    with pytest.raises(DataError, match=r"^data\.tokenizer: cannot read .*words/tokenizer\.json: Permission denied$"):
+        subword_folder(str(source), tmp_path / "cache")
+
+
+def test_an_order_to_stop_passes_through_a_download(tmp_path, monkeypatch):
+    def snapshot_download(name, allow_patterns):
+        raise InterruptedRun("stopped")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(InterruptedRun, match=r"^stopped$"):
+        subword_folder("gpt2", tmp_path / "cache")
+
+
+def test_an_order_to_stop_passes_through_a_conversion(tmp_path, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+
+    def from_pretrained(folder, trust_remote_code):
+        raise InterruptedRun("stopped")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", from_pretrained)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(InterruptedRun, match=r"^stopped$"):
+        subword_folder(str(tmp_path / "old"), tmp_path / "cache")
+    # nothing half-written stays behind
+    assert [path.suffix for path in (tmp_path / "cache" / "tokenizers").iterdir()] == [".lock"]
+
+
+def test_an_order_to_stop_passes_through_loading(tmp_path, monkeypatch):
+    class Stopped:
+        @staticmethod
+        def from_file(_file):
+            raise InterruptedRun("stopped")
+
+    monkeypatch.setattr(tokenizers, "Tokenizer", Stopped)
+    with pytest.raises(InterruptedRun, match=r"^stopped$"):
+        load_subword(tmp_path)
 
 
 def test_older_forms_are_converted_with_transformers(tmp_path):

@@ -163,12 +163,12 @@ def subword_folder(name: str, cache_dir: Path) -> Path:
     A tokenizer of the hub is fetched once; from then on no network is needed.
 
     Raises:
-        DataError: there is none of that name, or it cannot be fetched.
+        DataError: there is none of that name, or it cannot be fetched or read.
     """
     local = Path(name).expanduser()
     if local.exists():
         files = _local_files(local)
-        key = key_of(tokenizer=[[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files])
+        key = key_of(tokenizer=[[path.name, hashlib.sha256(_read(path)).hexdigest()] for path in files])
     elif name.startswith((".", "/", "~")) or name.endswith(".json") or name.count("/") > 1:
         raise DataError(f"data.tokenizer={name}: no such file or folder; or take bytes, bpe or a name of the hub")
     else:
@@ -176,7 +176,7 @@ def subword_folder(name: str, cache_dir: Path) -> Path:
 
     def build(partial: Path) -> Info:
         for path in _local_files(local) if local.exists() else _fetch(name):
-            (partial / path.name).write_bytes(path.read_bytes())
+            (partial / path.name).write_bytes(_read(path))
         if not (partial / _FILE).is_file():
             _convert(partial, name)
         return {}
@@ -199,6 +199,13 @@ def _local_files(local: Path) -> list[Path]:
     if not files:
         raise DataError(f"data.tokenizer={local}: the folder holds no {_FILE}")
     return files
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"data.tokenizer: cannot read {path}: {error.strerror}") from error
 
 
 def _fetch(name: str) -> list[Path]:
