@@ -78,6 +78,7 @@ BETAS: dict[str, Callable[[Tensor], Tensor | None]] = {
     "none": lambda _: None,
     "to2": lambda u: 2 * u,
     "0.99": lambda u: torch.full_like(u, 0.99),
+    "2": lambda u: torch.full_like(u, 2.0),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,15 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
 ]
+
+
+@pytest.fixture
+def _tf32() -> Iterator[None]:
+    """Products of float32 may be rounded to TF32. By hand: monkeypatch deletes attributes that only look like one."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
@@ -33,22 +42,20 @@ def test_as_on_the_cpu(
     assert_equal({name: x.cpu() for name, x in got.items()}, expected, tolerance)
 
 
-def test_strong_decays_with_tf32_allowed(
-    make_problem: Callable[..., Any], solve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("_tf32")
+def test_strong_decays_with_tf32_allowed(make_problem: Callable[..., Any], solve: Callable[..., Any]) -> None:
     """The exponents of the decays are not rounded to TF32, whatever products may be."""
     options = {"rule": "additive", "residual": "off"}
     problem = make_problem(options, B=1, T=130, decay="1e-6")
     expected = solve(problem, options, backend="recurrent")["o"]
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     got = solve(problem.to(torch.float32, "cuda"), options, backend="chunked")["o"]
     error = (got.cpu() - expected).abs().max() / expected.abs().max()
     assert error < 2e-3
 
 
-def test_gradients_of_decays_with_tf32_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("_tf32")
+def test_gradients_of_decays_with_tf32_allowed() -> None:
     """Nor is dg, a sum over up to C^2 / 4 pairs, which TF32 would leave about 1e-4 off."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
 
     def log_decay_gradient(device: str, dtype: torch.dtype) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)

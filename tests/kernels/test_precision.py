@@ -47,6 +47,56 @@ def test_float32_with_strong_decays(
     assert_equal(solve(problem.to(torch.float32), options, backend="chunked"), expected, 1e-4)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"decay": "none"},
+        {"decay": "one"},
+        {"beta": "none"},
+        {"decay": "none", "beta": "none", "collinear": True},
+        {"decay": "one", "collinear": True},
+        {"collinear": True},
+    ],
+    ids=lambda case: "-".join(f"{name}={value}" for name, value in case.items()),
+)
+@pytest.mark.parametrize("cu_seqlens", [None, torch.tensor([0, 1, 71, 71, 135, 200])], ids=["rows", "packed"])
+@pytest.mark.parametrize("rule", ["additive", "delta"])
+def test_float32_gates_and_keys_by_chunk(
+    case: dict[str, Any],
+    cu_seqlens: torch.Tensor | None,
+    rule: str,
+    chunk: int,
+    make_problem: Callable[..., Any],
+    solve: Callable[..., Any],
+    assert_equal: Callable[..., None],
+) -> None:
+    options = {**RDN, "rule": rule}
+    problem = make_problem(options, B=1, T=200, num_states=None if cu_seqlens is None else 5, **case)
+    expected = solve(problem, options, backend="recurrent", cu_seqlens=cu_seqlens)
+    got = solve(problem.to(torch.float32), options, backend="chunked", cu_seqlens=cu_seqlens)
+    assert_equal(got, expected, 1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 5e-3)])
+@pytest.mark.parametrize("collinear", [False, True])
+def test_the_strongest_writes_without_decay(
+    dtype: torch.dtype,
+    tolerance: float,
+    collinear: bool,
+    chunk: int,
+    make_problem: Callable[..., Any],
+    solve: Callable[..., Any],
+    assert_equal: Callable[..., None],
+) -> None:
+    """beta = 2 reflects at every key and damps no error; docs/math.md ("Chunks") says what collinear keys then cost."""
+    problem = make_problem(RDN, B=1, T=200, decay="none", beta="2", collinear=collinear)
+    expected = solve(problem, RDN, backend="recurrent")
+    got = solve(problem.to(dtype), RDN, backend="chunked")
+    if not collinear:
+        tolerance = 1e-12 if dtype == torch.float64 else 1e-4
+    assert_equal(got, expected, tolerance)
+
+
 @pytest.mark.parametrize("backend", ["recurrent", "chunked"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_float32_inside(dtype: torch.dtype, backend: str, make_problem: Callable[..., Any]) -> None:
