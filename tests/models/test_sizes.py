@@ -35,7 +35,8 @@ def _count(model: LanguageModel) -> int:
     ("name", "billions"), [("linear_attention", 1.545), ("rla", 1.546), ("rdn", 1.546), ("transformer", 1.510)]
 )
 def test_1p5b_has_the_papers_parameters(on_meta, name, billions):
-    model = on_meta(name, "1p5b", 98_304)
+    # the size brings the vocabulary, though data may have fewer tokens
+    model = on_meta(name, "1p5b", 50_257)
     assert _count(model) / 1e9 == pytest.approx(billions, abs=0.01)
     assert next(model.parameters()).is_meta
 
