@@ -64,7 +64,14 @@ def stdlib_files(source: str) -> list[Path]:
 
 
 def stdlib_documents(source: str) -> Iterator[Document]:
-    """Documents of `source`: a file of code each; or a file's long docstrings each, and every topic of pydoc."""
+    """Documents of `source`: a file of code each; or a file's long docstrings each, and every topic of pydoc.
+
+    Documents are held out by name, and the library says some things twice. Of stdlib_docs with Python 3.11.7 and
+    the default fractions, paragraphs of 200 characters or more that also stand in training text are 522 of the
+    52,433 bytes of the validation split (1.0 %; docstrings of importlib) and 5,771 of the 80,937 bytes of the test
+    split (7.1 %; pydoc's topic typesseq repeats typesseq-mutable), 8.8 % of the 65,536 that the preset scores. So
+    compare models on them, whose share is the same, and do not take their bits per byte for those of unseen prose.
+    """
     root = stdlib_root()
     for path in stdlib_files(source):
         name = path.relative_to(root).as_posix()
