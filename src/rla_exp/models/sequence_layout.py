@@ -62,15 +62,20 @@ class SequenceLayout:
         candidates = (offset for offset in sorted(offsets) if 0 < offset < length and length % offset == 0)
         return next((W for W in candidates if all(end in offsets for end in range(W, length, W))), length)
 
-    @cached_property
+    @property
     def attention_mask(self) -> Tensor | None:
         """Which keys each query may see, bool, or None where a plain causal mask (or none, for one token) does.
 
         [T / W, 1, W, W] for the rows of packed tokens that `window` speaks of, else [T, start + T].
         """
-        length, W = self.positions.shape[0], self.window
-        if self.cu_seqlens is None and (self.start == 0 or length == 1):
+        if self.cu_seqlens is None and (self.start == 0 or self.positions.shape[0] == 1):
+            # not from the cached property, which torch.compile cannot trace
             return None
+        return self._mask
+
+    @cached_property
+    def _mask(self) -> Tensor:
+        W = self.window
         query = torch.arange(self.start, self.start + W, device=self.positions.device)
         key = torch.arange(self.start + W, device=query.device)
         causal = key <= query[:, None]
