@@ -100,9 +100,9 @@ def test_a_pattern_without_files_is_named(tmp_path):
     [
         ("empty.txt", b"", r"empty\.txt is empty"),
         ("blank.txt", b" \n\n", r"blank\.txt holds no text"),
-        ("blank.txt.gz", gzip.compress(b""), r"blank\.txt\.gz holds no text"),
+        ("blank.txt.gz", gzip.compress(b"", mtime=0), r"blank\.txt\.gz holds no text"),
         ("latin.txt", "café au lait".encode("latin-1"), r"latin\.txt is not UTF-8 \(invalid continuation byte"),
-        ("cut.txt.gz", gzip.compress(b"some text" * 9)[:-12], r"cannot read .*cut\.txt\.gz, is it damaged\?"),
+        ("cut.txt.gz", gzip.compress(b"some text" * 9, mtime=0)[:-12], r"cannot read .*cut\.txt\.gz, is it damaged\?"),
         ("fake.txt.gz", b"no gzip at all", r"cannot read .*fake\.txt\.gz, is it damaged\?"),
         ("cut.txt.xz", lzma.compress(b"some text" * 9)[:-20], r"cannot read .*cut\.txt\.xz, is it damaged\?"),
         ("bad.parquet", b"PAR1 and nothing more", r"cannot read .*bad\.parquet, is it damaged\?"),
@@ -112,7 +112,7 @@ def test_a_pattern_without_files_is_named(tmp_path):
         ("r.json", b'[{"text": "a"}]', r"r\.json, line 1: holds no object but list"),
         ("r.jsonl", b'{"text": "\\ud800"}', r"r\.jsonl, line 1: 'text' holds half a surrogate pair"),
         ("r.jsonl", b'{"text": ""}\n', r"r\.jsonl holds no text"),
-        ("r.jsonl.gz", gzip.compress(b'{"text": "caf\xe9"}'), r"r\.jsonl\.gz is not UTF-8"),
+        ("r.jsonl.gz", gzip.compress(b'{"text": "caf\xe9"}', mtime=0), r"r\.jsonl\.gz is not UTF-8"),
     ],
 )
 def test_a_fault_names_its_file(tmp_path, name, content, message):
