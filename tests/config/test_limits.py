@@ -44,7 +44,7 @@ HUB = "data=files data.source=hub"
         ("model=mamba2 model.decay=none", "model.decay=none", "model.write=dt (Mamba-2's form) needs learned"),
         ("data.valid.0.length=63", "data.valid.0.length=63", "must be even and at least 4 times num_pairs=4"),
         ("data.test.2.num_pairs=17", "data.test.2.length=64", "must be even and at least 4 times num_pairs=17"),
-        ("data.valid.0.length=256", "data.valid.0.length=256", "must be less than data.vocab_size=256"),
+        ("data.valid.0.length=256", "data.valid.0.length=256", "must be less than data.vocab_size=66"),
         (
             "data.train.0.length=32",
             "data.order=mixed",
@@ -63,9 +63,9 @@ HUB = "data=files data.source=hub"
             "needs data.max_bytes, the bytes of text to read before it stops",
         ),
         (
-            "model.vocab_size=128",
-            "model.vocab_size=128",
-            "the data has 256 tokens; leave it null to take what the data needs",
+            "model.vocab_size=65",
+            "model.vocab_size=65",
+            "the data has 66 tokens; leave it null to take what the data needs",
         ),
         (
             "data=stdlib_docs model.vocab_size=255",
