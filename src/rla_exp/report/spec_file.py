@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from rla_exp.config.wording import closest, did_you_mean
 from rla_exp.errors import ConfigError
@@ -32,6 +32,9 @@ class StudyFile(Section):
     overrides: list[str] = []
 
 
+Format = Annotated[str, AfterValidator(check_format)]
+
+
 class ColumnFile(Section):
     """What the columns of every kind share."""
 
@@ -48,16 +51,11 @@ class MetricColumn(ColumnFile):
     metric: str
     direction: Literal["max", "min"] | None = None
     """Which way is better; null: neither, so that no cell is marked."""
-    format: str
+    format: Format
     limits: tuple[float, float] | None = None
     """Ends of the figure's axis."""
     figure: bool = False
     """Whether the figure has a panel for it."""
-
-    @field_validator("format")
-    @classmethod
-    def _known_format(cls, value: str) -> str:
-        return check_format(value)
 
 
 class ConstantColumn(ColumnFile):
@@ -66,12 +64,7 @@ class ConstantColumn(ColumnFile):
     kind: Literal["constant"]
     study: str
     metric: str
-    format: str
-
-    @field_validator("format")
-    @classmethod
-    def _known_format(cls, value: str) -> str:
-        return check_format(value)
+    format: Format
 
 
 class TimingColumn(ColumnFile):
@@ -80,12 +73,7 @@ class TimingColumn(ColumnFile):
     kind: Literal["timing"]
     study: str
     timing: str
-    format: str
-
-    @field_validator("format")
-    @classmethod
-    def _known_format(cls, value: str) -> str:
-        return check_format(value)
+    format: Format
 
 
 class LearnedColumn(ColumnFile):
