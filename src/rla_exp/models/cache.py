@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,21 @@ class LinearCache:
 
     state: State
     window: Tensor | None
+
+    def select(self, rows: Tensor) -> LinearCache:
+        """A copy whose row i is row rows[i] of this; rows: [n] integers."""
+        R = self.state.R
+        state = State(self.state.S[rows], None if R is None else R[rows])
+        return LinearCache(state, None if self.window is None else self.window[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence[LinearCache]) -> LinearCache:
+        """The rows of all parts, one part after the other."""
+        states, windows = [part.state for part in parts], [part.window for part in parts]
+        S = torch.cat([state.S for state in states])
+        R = None if states[0].R is None else torch.cat([state.R for state in states if state.R is not None])
+        window = None if windows[0] is None else torch.cat([window for window in windows if window is not None])
+        return cls(State(S, R), window)
 
     def num_bytes(self) -> int:
         return sum(x.numel() * x.element_size() for x in (*self.state, self.window) if x is not None)
@@ -44,6 +60,10 @@ class KeyValueCache:
             return all_k, all_v
         return self._keys[:, :, :end].to(k.dtype), self._values[:, :, :end].to(v.dtype)
 
+    def select(self, rows: Tensor) -> KeyValueCache:
+        """A copy whose row i is row rows[i] of this; rows: [n] integers."""
+        return KeyValueCache(self._keys[rows, :, : self.length], self._values[rows, :, : self.length])
+
     def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
         batch_size, num_heads, _, head_dim = buffer.shape
         grown = buffer.new_empty(batch_size, num_heads, capacity, head_dim)
@@ -67,6 +87,27 @@ class Cache:
     batch_size: int
     length: int = 0
     """Tokens seen."""
+
+    def select(self, rows: Tensor) -> Cache:
+        """A copy whose row i is row rows[i] of this; rows: [n] integers, any n, repeated ones too."""
+        return Cache([layer.select(rows) for layer in self.layers], len(rows), self.length)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Cache]) -> Cache:
+        """The rows of all parts, one part after the other, for models to which positions mean nothing.
+
+        `length` is the longest part's: where parts differ in it, attention and rotary positions would go wrong.
+
+        Raises:
+            ValueError: the parts are attention's.
+        """
+        layers: list[LinearCache | KeyValueCache] = []
+        for column in zip(*(part.layers for part in parts), strict=True):
+            linear = [layer for layer in column if isinstance(layer, LinearCache)]
+            if len(linear) < len(column):
+                raise ValueError("keys and values of rows of different lengths cannot be joined")
+            layers.append(LinearCache.joined(linear))
+        return cls(layers, sum(part.batch_size for part in parts), max(part.length for part in parts))
 
     def num_bytes(self) -> int:
         return sum(layer.num_bytes() for layer in self.layers)
