@@ -28,6 +28,17 @@ def test_packed_is_the_definition(
     assert_equal(got, solve(problem, options, backend="recurrent", cu_seqlens=cu_seqlens), 1e-12)
 
 
+def test_gradients_from_the_output_alone(
+    make_problem: Callable[..., Any], solve: Callable[..., Any], assert_equal: Callable[..., None]
+) -> None:
+    """No gradient comes from the last state then, and those of empty sequences' states are still there: zeros."""
+    options = {"rule": "delta", "residual": "fit"}
+    problem = make_problem(options, B=1, T=200, num_states=7)
+    cu_seqlens = torch.tensor(OFFSETS)
+    got = solve(problem, options, backend="chunked", cu_seqlens=cu_seqlens, weights="o")
+    assert_equal(got, solve(problem, options, backend="recurrent", cu_seqlens=cu_seqlens, weights="o"), 1e-12)
+
+
 @pytest.mark.parametrize("backend", ["recurrent", "chunked"])
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
 def test_packed_is_each_sequence_alone(

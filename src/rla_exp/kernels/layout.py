@@ -51,6 +51,11 @@ class Layout:
         """Length of the chunk axis."""
         return sum(self.rows)
 
+    @property
+    def num_state_rows(self) -> int:
+        """N x H: rows of the state, also of sequences without a token."""
+        return (self.batch_size if self.order is None else len(self.order)) * self.num_heads
+
     def slabs(self) -> list[Slab]:
         """The slabs in order."""
         starts = accumulate(self.rows, initial=0)

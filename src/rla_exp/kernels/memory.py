@@ -111,7 +111,8 @@ def memory_backward(
     ends = torch.empty_like(d_starts)
     d_error, d_at_k = torch.empty_like(d_u), torch.empty_like(d_u)
 
-    d_state = torch.zeros_like(memory.starts[: layout.rows[0]]) if d_last is None else d_last.clone()
+    shape = layout.num_state_rows, *d_starts.shape[1:]
+    d_state = d_starts.new_zeros(shape) if d_last is None else d_last.clone()
     for at, rows in reversed(layout.slabs()):
         ends[at] = d_state[:rows]
         if inverse is not None:
