@@ -19,7 +19,7 @@ ALLOWED = {
     "lit": {"errors", "kernels", "models", "data", "config", "runs"},
     "sweep": {"errors", "config", "runs", "lit", "data"},
     "report": {"errors", "config", "runs"},
-    "cli": {"errors", "config", "runs", "sweep", "report"},
+    "cli": {"errors", "kernels", "config", "runs", "sweep", "report"},
 }
 
 
