@@ -17,6 +17,7 @@ ALLOWED = {
     "data": {"errors", "config"},
     "runs": {"errors", "config"},
     "lit": {"errors", "kernels", "models", "data", "config", "runs"},
+    "eval": {"errors", "kernels", "models", "data", "config", "runs", "lit"},
     "sweep": {"errors", "config", "runs", "lit", "data"},
     "report": {"errors", "config", "runs"},
     "cli": {"errors", "kernels", "config", "runs", "sweep", "report"},
