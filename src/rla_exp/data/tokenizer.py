@@ -16,10 +16,11 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from rla_exp.data.cache import Info, cached_folder, key_of
 from rla_exp.errors import DataError, InterruptedRun
 
-_END = "<|endoftext|>"
+END = "<|endoftext|>"
 _FILE = "tokenizer.json"
+_CONFIG_FILE = "tokenizer_config.json"
 # what a tokenizer is made of, in the forms that the hub knows; weights and code are not fetched
-_HUB_FILES = [_FILE, "tokenizer_config.json", "vocab.*", "merges.txt", "added_tokens.json", "*.model"]
+_HUB_FILES = [_FILE, _CONFIG_FILE, "vocab.*", "merges.txt", "added_tokens.json", "*.model"]
 
 
 class Encoded(NamedTuple):
@@ -52,6 +53,10 @@ class Tokenizer(Protocol):
         """Text of the tokens, without ends of documents."""
         ...
 
+    def save(self, folder: Path) -> None:
+        """Write what `load_subword` reads into `folder`; bytes write nothing."""
+        ...
+
 
 class ByteTokenizer:
     """UTF-8 itself: tokens 0 to 255 are bytes, 256 ends a document."""
@@ -72,6 +77,9 @@ class ByteTokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         return bytes(token for token in tokens if token != self.end).decode(errors="replace")
 
+    def save(self, folder: Path) -> None:  # noqa: ARG002
+        return
+
 
 class SubwordTokenizer:
     """A tokenizer of the `tokenizers` library, whose threads encode a batch of documents side by side."""
@@ -89,12 +97,13 @@ class SubwordTokenizer:
         # the library raises plain Exception for every fault of a file
         except Exception as error:
             raise DataError(f"data.tokenizer: {file} is no tokenizer of the `tokenizers` library: {error}") from error
+        self._file = file
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # special tokens spelled out in a text are text
         self._tokenizer.encode_special_tokens = True
         size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-        named = self._tokenizer.token_to_id(_end_token(file.parent / "tokenizer_config.json"))
+        named = self._tokenizer.token_to_id(_end_token(file.parent / _CONFIG_FILE))
         # a vocabulary without an end gets one more token
         self.end: int = size if named is None else named
         self.vocab_size: int = max(size, self.end + 1)
@@ -118,6 +127,19 @@ class SubwordTokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode([token for token in tokens if token != self.end], skip_special_tokens=False))
 
+    def to_json(self) -> str:
+        """The content of its tokenizer.json."""
+        return str(self._tokenizer.to_str())
+
+    def save(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in (self._file, self._file.with_name(_CONFIG_FILE)):
+                if file.is_file():
+                    (folder / (_FILE if file == self._file else file.name)).write_bytes(file.read_bytes())
+        except OSError as error:
+            raise DataError(f"cannot write the tokenizer to {folder}: {error.strerror or error}") from error
+
 
 def _byte_positions(text: str) -> NDArray[np.int64]:
     """[len(text) + 1]: the byte of UTF-8 at which each character begins, then the number of bytes."""
@@ -128,14 +150,14 @@ def _byte_positions(text: str) -> NDArray[np.int64]:
 
 def _end_token(config_file: Path) -> str:
     if not config_file.is_file():
-        return _END
+        return END
     try:
         token = json.loads(config_file.read_text(encoding="utf-8")).get("eos_token")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"data.tokenizer: cannot read {config_file}: {error}") from error
     if isinstance(token, dict):
         token = token.get("content")
-    return token if isinstance(token, str) else _END
+    return token if isinstance(token, str) else END
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
@@ -149,7 +171,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[_END],
+        special_tokens=[END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -193,7 +215,7 @@ def load_subword(folder: Path) -> SubwordTokenizer:
 
 def _local_files(local: Path) -> list[Path]:
     if local.is_file():
-        beside = local.with_name("tokenizer_config.json")
+        beside = local.with_name(_CONFIG_FILE)
         return [local, beside] if beside.is_file() else [local]
     files = sorted({path for pattern in _HUB_FILES for path in local.glob(pattern) if path.is_file()})
     if not files:

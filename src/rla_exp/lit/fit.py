@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import WandbLogger
 from rla_exp.config import Composed
 from rla_exp.config.schema import RunConfig
 from rla_exp.data import CorpusFingerprint, build_data
+from rla_exp.data.text import TextData
 from rla_exp.lit.callbacks import Diagnostics, Measure, Progress, StepEnd
 from rla_exp.lit.checkpoint import PREVIOUS, AtomicCheckpointIO, newest_checkpoint
 from rla_exp.lit.datamodule import longest_sequence, make_datamodule
@@ -58,6 +59,9 @@ def fit(
         seed_all(config.seed)
         show = config.trainer.progress and sys.stderr.isatty()
         data = build_data(config.data, seed=config.seed, cache_dir=cache_dir(config.paths), progress=show)
+        if isinstance(data, TextData):
+            # a run can be evaluated from its folder alone
+            data.tokenizer.save(folder.tokenizer)
         model = build_model(config.model, data.vocab_size, config.seed)
         module = LanguageModule(model, config)
         checkpoint = newest_checkpoint(folder.checkpoints, module)

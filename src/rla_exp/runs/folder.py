@@ -6,6 +6,7 @@ status.json        how it is doing
 metrics.jsonl      one line a logged step
 result.json        written last: a run that has one is finished
 checkpoints/       last.ckpt and the one before
+tokenizer/         tokenizer.json, where text is not read as bytes
 log.txt            what it said
 """
 
@@ -35,6 +36,7 @@ CONFIG_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"
 STATUS_FILE = "status.json"
 CHECKPOINT_FOLDER = "checkpoints"
+TOKENIZER_FOLDER = "tokenizer"
 
 
 def run_name(config: RunConfig) -> str:
@@ -58,6 +60,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / CHECKPOINT_FOLDER
+
+    @property
+    def tokenizer(self) -> Path:
+        """Folder of the tokenizer of a text run; bytes need none."""
+        return self.path / TOKENIZER_FOLDER
 
     def create(self) -> None:
         """Make the folder and the one for checkpoints.
