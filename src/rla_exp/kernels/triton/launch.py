@@ -1,0 +1,341 @@
+"""The passes: which kernel runs after which, on which buffers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rla_exp.kernels.options import Options
+from rla_exp.kernels.triton.forward import forward_kernel
+from rla_exp.kernels.triton.gradients import gradients_kernel
+from rla_exp.kernels.triton.plan import (
+    CHECKPOINT_EVERY,
+    Chunking,
+    Switches,
+    block_size,
+    clip_bounds,
+    equal_chunking,
+    packed_chunking,
+)
+from rla_exp.kernels.triton.prepare import ROWS, prepare_kernel
+from rla_exp.kernels.triton.replay import replay_kernel
+from rla_exp.kernels.triton.reverse import reverse_kernel
+from rla_exp.kernels.triton.tiles import Tiles, choose_tiles
+
+
+class Operands(NamedTuple):
+    """The tensors of a call as the kernels take them: contiguous, q, k, v of one dtype, gates float32."""
+
+    q: Tensor  # [B, T, H, K]
+    k: Tensor  # [B, T, H, K]
+    v: Tensor  # [B, T, H, V]
+    g: Tensor  # [B, T, H]
+    beta: Tensor  # [B, T, H]
+    gamma: Tensor | None  # [B, T, H]
+    cu_seqlens: Tensor | None  # [N + 1]
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs beside the operands."""
+
+    r: Tensor | None
+    """[B, T, H, V] of residual "fit": r in v's dtype; where it was clipped, the next number beyond the bound."""
+    checkpoints_S: Tensor | None  # [checkpoints, H, K, V]
+    checkpoints_R: Tensor | None
+
+
+class Gradients(NamedTuple):
+    """In the shapes of the operands; the gates' in float32."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    g: Tensor
+    beta: Tensor
+    gamma: Tensor | None
+    S: Tensor
+    R: Tensor | None
+
+
+@dataclass(frozen=True)
+class Call:
+    """What all kernels of a call share."""
+
+    x: Operands
+    switches: Switches
+    tiles: Tiles
+    chunking: Chunking
+    scale: float
+    clip: float | None
+
+    @classmethod
+    def of(cls, x: Operands, options: Options, tiles: Tiles | None = None) -> Call:
+        """Lay out a call; `tiles` overrides the usual choice."""
+        B, T = x.q.shape[:2]
+        K, V = x.q.shape[-1], x.v.shape[-1]
+        tiles = tiles or choose_tiles(x.q.dtype, block_size(K), block_size(V))
+        if x.cu_seqlens is None:
+            chunking = equal_chunking(B, T, tiles.C)
+        else:
+            chunking = packed_chunking(x.cu_seqlens, T, tiles.C)
+        scale = options.query_scale(K)
+        return cls(x, Switches.of(options), tiles, chunking, scale, options.clip)
+
+    @property
+    def num_heads(self) -> int:
+        """H."""
+        return self.x.q.shape[2]
+
+    @property
+    def state_shape(self) -> tuple[int, int, int, int]:
+        """[N, H, K, V]."""
+        return self.chunking.num_sequences, self.num_heads, self.x.q.shape[-1], self.x.v.shape[-1]
+
+    @property
+    def clip_bounds(self) -> tuple[float, float, float]:
+        """clip, the largest stored number within it, and the one stored for what is beyond; zeros without a clip."""
+        if not self.switches.CLIPPED:
+            return 0.0, 0.0, 0.0
+        assert self.clip is not None
+        return self.clip, *clip_bounds(self.clip, self.x.q.dtype)
+
+    def constants(self, *, gates: tuple[str, ...]) -> dict[str, object]:
+        """Compile-time arguments: sizes, precision, the matrices' places and the switches named."""
+        K, V = self.x.q.shape[-1], self.x.v.shape[-1]
+        precision = "ieee" if self.x.q.dtype == torch.float32 else "tf32"
+        switches = {name: value for name, value in asdict(self.switches).items() if name in gates}
+        return {
+            "K": K,
+            "V": V,
+            "C": self.tiles.C,
+            "BK": block_size(K),
+            "VARLEN": self.chunking.cu_seqlens is not None,
+            "PRECISION": precision,
+            **switches,
+        }
+
+    def blocks(self, BV: int) -> int:
+        """Programs that share a head's columns."""
+        return -(-self.x.v.shape[-1] // BV)
+
+
+ALL = ("DELTA", "RESIDUAL", "FIT", "CLIPPED", "SUM", "DECAYED")
+
+
+def fused_forward(
+    x: Operands, options: Options, S: Tensor | None, R: Tensor | None, *, keep: bool, tiles: Tiles | None = None
+) -> tuple[Tensor, Tensor, Tensor | None, Saved]:
+    """o [B, T, H, V] in v's dtype, the final states [N, H, K, V] float32, and with `keep` what the backward needs."""
+    call = Call.of(x, options, tiles)
+    switches, chunking, H = call.switches, call.chunking, call.num_heads
+    N, _, K, V = call.state_shape
+    new = x.q.new_empty
+    o = new(x.v.shape)
+    final_S = new(call.state_shape, dtype=torch.float32)
+    final_R = new(call.state_shape, dtype=torch.float32) if switches.RESIDUAL else None
+    saved = Saved(None, None, None)
+    if keep:
+        shape = (chunking.num_checkpoints, H, K, V)
+        saved = Saved(
+            r=new(x.v.shape) if switches.FIT else None,
+            checkpoints_S=new(shape, dtype=torch.float32),
+            checkpoints_R=new(shape, dtype=torch.float32) if switches.RESIDUAL else None,
+        )
+
+    chunks = chunking.chunks_per_sequence
+    rows, matrices = _prepare(call, 0, chunks)
+    tile = call.tiles.forward
+    forward_kernel[(call.blocks(tile.BV), N * H)](
+        x.q,
+        x.k,
+        x.v,
+        rows,
+        matrices,
+        S,
+        R,
+        o,
+        final_S,
+        final_R,
+        saved.r,
+        saved.checkpoints_S,
+        saved.checkpoints_R,
+        chunking.cu_seqlens,
+        chunking.cu_chunks,
+        chunking.num_tokens,
+        chunks,
+        H,
+        call.scale,
+        *call.clip_bounds,
+        EVERY=CHECKPOINT_EVERY,
+        HAS_INITIAL=S is not None,
+        KEEP=keep,
+        **call.constants(gates=ALL),
+        **switches.matrix_slots(),
+        **tile.launch(),
+    )
+    return o, final_S, final_R, saved
+
+
+def fused_backward(
+    x: Operands,
+    options: Options,
+    saved: Saved,
+    do: Tensor,
+    dS: Tensor | None,
+    dR: Tensor | None,
+    *,
+    tiles: Tiles | None = None,
+) -> Gradients:
+    """Gradients of the operands and of the initial states, from those of o and of the final states (None: zero)."""
+    call = Call.of(x, options, tiles)
+    switches, chunking, H = call.switches, call.chunking, call.num_heads
+    C = call.tiles.C
+    N, _, K, V = call.state_shape
+    dtype = x.q.dtype
+    do = do.contiguous()
+
+    def first(gradient: Tensor | None) -> Tensor:
+        if gradient is None:
+            return x.q.new_zeros(call.state_shape, dtype=torch.float32)
+        return gradient.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+    dS = first(dS)
+    dR = first(dR) if switches.RESIDUAL else None
+    dq, dk, dv = torch.empty_like(x.q), torch.empty_like(x.k), torch.empty_like(x.v)
+    dg, dbeta = torch.empty_like(x.g), torch.empty_like(x.beta)
+    dgamma = None if x.gamma is None else torch.empty_like(x.gamma)
+
+    slots = switches.matrix_slots()
+    states = 1 + switches.RESIDUAL
+    itemsize = x.q.element_size()
+    per_chunk = H * itemsize * (slots["NUM_MATRICES"] * C * C + states * (2 * K * V + C * V))
+    slices = chunking.slices(per_chunk)
+    num_rows = chunking.num_rows(max(length for _, length in slices))
+
+    def scratch(*shape: int) -> tuple[Tensor, Tensor | None]:
+        S = x.q.new_empty((num_rows, H, *shape))
+        return S, torch.empty_like(S) if switches.RESIDUAL else None
+
+    before_S, before_R = scratch(K, V)
+    after_S, after_R = scratch(K, V)
+    solved_S, solved_R = scratch(C, V)
+    _, clip_inside, _ = call.clip_bounds
+
+    for start, length in slices:
+        rows, matrices = _prepare(call, start, length)
+        where = (chunking.cu_seqlens, chunking.table, chunking.num_tokens, start, length, H)
+        tile = call.tiles.replay
+        memories = [(x.v, saved.checkpoints_S, before_S, 2, slots["AT_TB"], False)]
+        if switches.RESIDUAL:
+            values = saved.r if switches.FIT else x.v
+            memories.append((values, saved.checkpoints_R, before_R, 3, slots["AT_TY"], switches.CLIPPED))
+        for values, checkpoints, before, strength_row, at_t, clipped in memories:
+            replay_kernel[(call.blocks(tile.BV), chunking.num_rows(length), H)](
+                x.k,
+                values,
+                rows,
+                matrices,
+                checkpoints,
+                before,
+                *where,
+                clip_inside,
+                STRENGTH_ROW=strength_row,
+                AT_T=at_t,
+                CLIPPED=clipped,
+                EVERY=CHECKPOINT_EVERY,
+                NUM_MATRICES=slots["NUM_MATRICES"],
+                **call.constants(gates=("DELTA",)),
+                **tile.launch(),
+            )
+        tile = call.tiles.reverse
+        reverse_kernel[(call.blocks(tile.BV), N * H)](
+            x.q,
+            x.k,
+            saved.r,
+            do,
+            rows,
+            matrices,
+            dS,
+            dR,
+            after_S,
+            after_R,
+            solved_S,
+            solved_R,
+            chunking.cu_seqlens,
+            chunking.cu_chunks,
+            chunking.num_tokens,
+            start,
+            length,
+            H,
+            call.scale,
+            clip_inside,
+            **call.constants(gates=ALL),
+            **slots,
+            **tile.launch(),
+        )
+        tile = call.tiles.gradients
+        gradients_kernel[(chunking.num_rows(length), H)](
+            x.q,
+            x.k,
+            x.v,
+            saved.r,
+            do,
+            rows,
+            matrices,
+            before_S,
+            before_R,
+            after_S,
+            after_R,
+            solved_S,
+            solved_R,
+            dq,
+            dk,
+            dv,
+            dg,
+            dbeta,
+            dgamma,
+            *where,
+            call.scale,
+            clip_inside,
+            AT_TB=slots["AT_TB"],
+            AT_TY=slots["AT_TY"],
+            NUM_MATRICES=slots["NUM_MATRICES"],
+            **call.constants(gates=(*ALL, "NORMALIZE")),
+            **tile.launch(),
+        )
+    return Gradients(dq, dk, dv, dg, dbeta, dgamma, dS, dR)
+
+
+def _prepare(call: Call, start: int, length: int) -> tuple[Tensor, Tensor]:
+    """Gates by row [chunks, H, ROWS, C] and matrices [chunks, H, NUM_MATRICES, C, C] of a slice."""
+    x, chunking, H, C = call.x, call.chunking, call.num_heads, call.tiles.C
+    num_rows = chunking.num_rows(length)
+    slots = call.switches.matrix_slots()
+    rows = x.q.new_empty((num_rows, H, ROWS, C), dtype=torch.float32)
+    matrices = x.q.new_empty((num_rows, H, slots["NUM_MATRICES"], C, C))
+    constants = call.constants(gates=("DELTA", "RESIDUAL", "FIT", "SUM", "DECAYED", "NORMALIZE"))
+    del constants["V"]
+    prepare_kernel[(num_rows, H)](
+        x.q,
+        x.k,
+        x.g,
+        x.beta,
+        x.gamma,
+        rows,
+        matrices,
+        chunking.cu_seqlens,
+        chunking.table,
+        chunking.num_tokens,
+        start,
+        length,
+        H,
+        call.scale,
+        MERGE_PRECISION=constants["PRECISION"],
+        num_warps=call.tiles.prepare_warps,
+        **constants,
+        **slots,
+    )
+    return rows, matrices

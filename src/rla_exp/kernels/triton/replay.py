@@ -1,0 +1,85 @@
+"""The states before every chunk, recomputed for the backward pass from the checkpoints: all segments in parallel."""
+
+import triton
+import triton.language as tl
+
+from rla_exp.kernels.triton.chunks import chunk_span, load_matrix, load_state, load_tile, store_state
+
+
+@triton.jit
+def replay_kernel(
+    k,
+    values,
+    rows,
+    matrices,
+    checkpoints,
+    states,
+    cu_seqlens,
+    chunk_table,
+    T,
+    J0,
+    LS,
+    H,
+    bound,
+    STRENGTH_ROW: tl.constexpr,
+    AT_T: tl.constexpr,
+    CLIPPED: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    C: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    EVERY: tl.constexpr,
+    DELTA: tl.constexpr,
+    VARLEN: tl.constexpr,
+    NUM_MATRICES: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """One memory, written at k with `values`: S with v and beta, or R with r and gamma.
+
+    A program takes the chunks between two checkpoints; the program of any other chunk has nothing to do.
+    """
+    v0 = tl.program_id(0) * BV
+    index = tl.program_id(1).to(tl.int64)
+    h = tl.program_id(2)
+    n, start, end = chunk_span(index, cu_seqlens, chunk_table, T, J0, LS, C, VARLEN)
+    if n < 0:
+        return
+    if VARLEN:
+        j = tl.load(chunk_table + 2 * index + 1)
+        first = index - j
+    else:
+        j = J0 + (index % LS).to(tl.int32)
+        first = n * tl.cdiv(T, C)
+    if j % EVERY != 0:
+        return
+    dtype = k.dtype.element_ty
+    i = tl.arange(0, C)
+    S = load_state(checkpoints, (first // EVERY + n + j // EVERY) * H + h, K, V, v0, BK, BV)
+    chunks = tl.minimum(EVERY, tl.cdiv(end - start, C))
+    if not VARLEN:
+        chunks = tl.minimum(chunks, J0 + LS - j)
+
+    for step in range(0, chunks):
+        at = (index + step) * H + h
+        token = start + step * C
+        S_low = S.to(dtype)
+        store_state(states, S_low, at, K, V, v0, BK, BV)
+
+        gates = rows + at * (6 * C)
+        G = tl.load(gates + i)
+        G_last = tl.load(gates + C - 1)
+        strength = tl.load(gates + STRENGTH_ROW * C + i)
+        k_norm = tl.load(gates + 4 * C + i)
+        k_tile = load_tile(k, token, end, h, H, K, 0, C, BK)
+        value = load_tile(values, token, end, h, H, V, v0, C, BV).to(tl.float32)
+        if CLIPPED:
+            value = tl.clamp(value, -bound, bound)
+        if DELTA:
+            at_k = tl.dot(k_tile, S_low, input_precision=PRECISION) * k_norm[:, None]
+            written = (strength[:, None] * (value - tl.exp(G)[:, None] * at_k)).to(dtype)
+            U = tl.dot(load_matrix(matrices, at * NUM_MATRICES + AT_T, C), written, input_precision=PRECISION)
+        else:
+            U = strength[:, None] * value
+        to_end = tl.exp(G_last - G) * k_norm
+        S = tl.dot(tl.trans(k_tile), (U * to_end[:, None]).to(dtype), S * tl.exp(G_last), input_precision=PRECISION)
