@@ -30,15 +30,19 @@ def initialize(model: nn.Module, *, std: float, embedding_std: float, seed: int)
     """
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            generator = _generator(seed, f"{module_name}.{name}")
-            if isinstance(module, InitializesItself):
-                value = module.initial_value(name, generator)
-            elif isinstance(module, nn.Linear | nn.Embedding):
-                scale = embedding_std if isinstance(module, nn.Embedding) else std
-                value = torch.empty(parameter.shape, device="cpu").normal_(0.0, scale, generator=generator)
-            else:
-                raise TypeError(f"{module_name}.{name}: {type(module).__name__} does not say how it is initialized")
-            parameter.copy_(value)
+            full_name = f"{module_name}.{name}"
+            generator = _generator(seed, full_name)
+            parameter.copy_(draw(module, full_name, std=std, embedding_std=embedding_std, generator=generator))
+
+
+def draw(module: nn.Module, name: str, *, std: float, embedding_std: float, generator: Generator) -> Tensor:
+    """A first value, on the CPU, of a parameter that is the module's own; the last part of its name tells which."""
+    if isinstance(module, InitializesItself):
+        return module.initial_value(name.rpartition(".")[2], generator)
+    if not isinstance(module, nn.Linear | nn.Embedding):
+        raise TypeError(f"{name}: {type(module).__name__} does not say how it is initialized")
+    scale = embedding_std if isinstance(module, nn.Embedding) else std
+    return torch.empty(module.weight.shape, device="cpu").normal_(0.0, scale, generator=generator)
 
 
 def _generator(seed: int, name: str) -> Generator:
