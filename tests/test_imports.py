@@ -16,7 +16,7 @@ ALLOWED = {
     "models": {"errors", "kernels", "config"},
     "data": {"errors", "config"},
     "runs": {"errors", "config"},
-    "generation": {"errors", "kernels", "models", "data", "config"},
+    "generation": {"errors", "kernels", "models", "data", "config", "runs"},
     "eval": {"errors", "kernels", "models", "data", "config", "runs", "generation"},
     "lit": {"errors", "kernels", "models", "data", "config", "runs", "eval"},
     "sweep": {"errors", "config", "runs", "lit", "data"},

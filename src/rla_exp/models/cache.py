@@ -33,8 +33,13 @@ class LinearCache:
         window = None if windows[0] is None else torch.cat([window for window in windows if window is not None])
         return cls(State(S, R), window)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What it holds, by name."""
+        named = {"S": self.state.S, "R": self.state.R, "window": self.window}
+        return {name: x for name, x in named.items() if x is not None}
+
     def num_bytes(self) -> int:
-        return sum(x.numel() * x.element_size() for x in (*self.state, self.window) if x is not None)
+        return sum(x.numel() * x.element_size() for x in self.tensors().values())
 
 
 class KeyValueCache:
@@ -64,6 +69,10 @@ class KeyValueCache:
         """A copy whose row i is row rows[i] of this; rows: [n] integers."""
         return KeyValueCache(self._keys[rows, :, : self.length], self._values[rows, :, : self.length])
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Keys and values of the tokens held, [B, H_kv, length, D] each, by name."""
+        return {"keys": self._keys[:, :, : self.length], "values": self._values[:, :, : self.length]}
+
     def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
         batch_size, num_heads, _, head_dim = buffer.shape
         grown = buffer.new_empty(batch_size, num_heads, capacity, head_dim)
@@ -72,8 +81,7 @@ class KeyValueCache:
 
     def num_bytes(self) -> int:
         """Bytes of the tokens held, not of the room kept for more."""
-        held = self._keys[:, :, : self.length]
-        return 2 * held.numel() * held.element_size()
+        return sum(x.numel() * x.element_size() for x in self.tensors().values())
 
 
 @dataclass
@@ -87,6 +95,9 @@ class Cache:
     batch_size: int
     length: int = 0
     """Tokens seen."""
+    position: Tensor | None = None
+    """[1] int64, the same number on the device, which the model then reads and counts on there: a CUDA graph replays
+    kernels alone. None: not kept; selected and joined rows come without."""
 
     def select(self, rows: Tensor) -> Cache:
         """A copy whose row i is row rows[i] of this; rows: [n] integers, any n, repeated ones too."""
@@ -108,6 +119,10 @@ class Cache:
                 raise ValueError("keys and values of rows of different lengths cannot be joined")
             layers.append(LinearCache.joined(linear))
         return cls(layers, sum(part.batch_size for part in parts), max(part.length for part in parts))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What all layers hold, by names like "layers.0.S"; not copied."""
+        return {f"layers.{i}.{name}": x for i, layer in enumerate(self.layers) for name, x in layer.tensors().items()}
 
     def num_bytes(self) -> int:
         return sum(layer.num_bytes() for layer in self.layers)

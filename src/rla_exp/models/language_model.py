@@ -45,6 +45,8 @@ class LanguageModel(nn.Module):
             x = block(x, layout, None if cache is None else cache.layers[index])
         if cache is not None:
             cache.length += tokens.shape[1]
+            if cache.position is not None:
+                cache.position += tokens.shape[1]
         normalized: Tensor = self.norm(x)
         return normalized
 
@@ -111,5 +113,6 @@ class LanguageModel(nn.Module):
             return SequenceLayout.packed(length, cu_seqlens)
         if cache is not None and cache.batch_size != batch_size:
             raise ValueError(f"the cache holds {cache.batch_size} sequences, tokens {batch_size}; they must be equal")
-        start = 0 if cache is None else cache.length
-        return SequenceLayout.consecutive(length, start=start, device=tokens.device)
+        if cache is None:
+            return SequenceLayout.consecutive(length, start=0, device=tokens.device)
+        return SequenceLayout.consecutive(length, start=cache.length, device=tokens.device, position=cache.position)

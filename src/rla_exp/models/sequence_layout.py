@@ -23,8 +23,15 @@ class SequenceLayout:
     start: int = 0
 
     @classmethod
-    def consecutive(cls, length: int, *, start: int, device: torch.device) -> SequenceLayout:
-        """`length` tokens that follow `start` earlier ones of the same document."""
+    def consecutive(
+        cls, length: int, *, start: int, device: torch.device, position: Tensor | None = None
+    ) -> SequenceLayout:
+        """`length` tokens that follow `start` earlier ones of the same document.
+
+        position: [1] int64, the number `start` on the device; where given, positions are computed from it.
+        """
+        if position is not None:
+            return cls(position + torch.arange(length, device=device), start=start)
         return cls(torch.arange(start, start + length, device=device), start=start)
 
     @classmethod
