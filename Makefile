@@ -10,11 +10,12 @@ TABLE ?= ablation
 SCALE ?= cpu
 SEEDS ?=
 JOBS ?=
+OUT ?=
 # test processes; each uses one thread
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-table test test-gpu lint format type clean
+.PHONY: help setup reproduce-table dashboard browser test test-gpu lint format type clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 20
@@ -34,6 +35,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 reproduce-table: setup  ## train what is missing of TABLE at SCALE (smoke, cpu, gpu, paper) and write results/TABLE/SCALE/
 	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS))
+
+dashboard: setup  ## build the HTML dashboard from the runs on disk; with W&B credentials publish the W&B one too
+	@$(BIN)/rla-dashboard $(if $(OUT),out=$(OUT))
+
+browser: setup  ## install the headless Chromium that the dashboard's tests open pages in
+	$(BIN)/python -m playwright install --with-deps --only-shell chromium
 
 test: setup lint type  ## format, lint and type checks and every test that needs no GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not gpu"

@@ -21,7 +21,8 @@ ALLOWED = {
     "lit": {"errors", "kernels", "models", "data", "config", "runs", "eval"},
     "sweep": {"errors", "config", "runs", "lit", "data"},
     "report": {"errors", "config", "runs"},
-    "cli": {"errors", "kernels", "config", "runs", "sweep", "report"},
+    "dashboard": {"errors", "config", "runs", "report"},
+    "cli": {"errors", "kernels", "config", "runs", "sweep", "report", "dashboard"},
 }
 
 
