@@ -15,6 +15,7 @@ ALLOWED = {
     "kernels": {"errors"},
     "models": {"errors", "kernels", "config"},
     "data": {"errors", "config"},
+    "hf": {"errors", "models", "data", "config"},
     "runs": {"errors", "config"},
     "generation": {"errors", "kernels", "models", "data", "config", "runs"},
     "eval": {"errors", "kernels", "models", "data", "config", "runs", "generation"},
