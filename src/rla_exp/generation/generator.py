@@ -54,10 +54,11 @@ class TextGenerator:
     """A model with its tokenizer, ready to write."""
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, *, trained_length: int | None = None) -> None:
-        """trained_length: tokens of the longest training sequence; a transformer is warned of going beyond."""
+        """trained_length: tokens of the longest training sequence; a transformer that goes beyond logs a warning."""
         self.model, self.tokenizer = model, tokenizer
         self.trained_length = trained_length
         self._graphs: dict[int, GraphedStep] = {}
+        self._warned = False
 
     def read(self, prompt: str, after: DecodingState | None = None) -> DecodingState:
         """The state after a prompt, for `stream` and `generate` to go on from any number of times.
@@ -65,8 +66,9 @@ class TextGenerator:
         Args:
             after: a state to go on from, which is not changed; an empty prompt then gives a copy of it.
         """
-        self._warn(len(self._tokens(prompt, after)), 0, after)
-        (group,) = read_prompts(self.model, [self._tokens(prompt, after)], after)
+        tokens = self._tokens(prompt, after)
+        self._warn(len(tokens), 0, after)
+        (group,) = read_prompts(self.model, [tokens], after)
         return group.state
 
     def generate(
@@ -166,7 +168,7 @@ class TextGenerator:
         return [int(token) for token in encoded.tokens[:-1]]
 
     def _warn(self, num_tokens: int, max_new_tokens: int, after: DecodingState | None) -> None:
-        if self.model.config.mixer != "attention" or self.trained_length is None:
+        if self.model.config.mixer != "attention" or self.trained_length is None or self._warned:
             return
         prompt = num_tokens + (0 if after is None else after.cache.length)
         if prompt > self.trained_length:
@@ -175,6 +177,7 @@ class TextGenerator:
             what = f"a prompt of {prompt} tokens and {max_new_tokens} new ones go"
         else:
             return
+        self._warned = True
         logger.warning(
             "warning: %s beyond the %d tokens that this transformer was trained on; it has not learned positions there",
             what,
