@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import get_args
 
 from torch import Tensor
 
-from rla_exp.kernels.chunked import chunked
 from rla_exp.kernels.inputs import Inputs, check_state, check_tensors, read_offsets
 from rla_exp.kernels.options import DEFAULT_CLIP, BackendName, Options, Output, Residual, Rule, check_choice
 from rla_exp.kernels.precision import without_autocast
-from rla_exp.kernels.recurrent import recurrent
+from rla_exp.kernels.selection import select_backend, select_step
 from rla_exp.kernels.state import State
-from rla_exp.kernels.step import step
-
-Backend = Callable[[Inputs, Options], tuple[Tensor, State]]
-
-# a backend gets checked inputs in the caller's dtypes, and returns o in v's dtype and the final state
-BACKENDS: dict[str, Backend] = {"recurrent": recurrent, "chunked": chunked}
 
 
 def linear_attention(
@@ -72,7 +63,8 @@ def linear_attention(
         output_final_state: return the state after the last token.
         cu_seqlens: [N + 1] int32 or int64, rising from 0 to T: B is 1 and the T axis packs N sequences (some may be
             empty). States are then [N, H, K, V]. On a GPU its values are waited for.
-        backend: "recurrent" (the definition, token by token), "chunked" (PyTorch), "triton" (fused kernels), or "auto".
+        backend: "recurrent" (the definition, token by token), "chunked" (PyTorch), "triton" (fused kernels: on a GPU,
+            K and V in {32, 64, 96, 128, 256}, no float64), or "auto": "triton" where it can and passed its self-check.
 
     Returns:
         o [B, T, H, V] in v's dtype, and the final state (None unless output_final_state). Gradients flow to q, k, v, g,
@@ -92,7 +84,7 @@ def linear_attention(
     )
     check_choice("output_final_state", output_final_state, (False, True))
     inputs = checked_inputs(q, k, v, g, beta, gamma, options, initial_state, cu_seqlens)
-    compute = select_backend(backend)
+    compute = select_backend(backend, inputs, options)
     # autocast would lower the precision of the states
     with without_autocast(q.device):
         o, state = compute(inputs, options)
@@ -126,7 +118,9 @@ def linear_attention_step(
         g, beta, gamma: [B, H].
         state: the state before the token, [B, H, K, V].
         inplace: write into the tensors of `state` and return it; never where a state is shared. Otherwise a new one.
-        rule, residual, clip, output, decayed_prediction, normalize_qk, scale, backend: as in `linear_attention`.
+        rule, residual, clip, output, decayed_prediction, normalize_qk, scale: as in `linear_attention`.
+        backend: likewise, but the kernel of "triton" has any K and V up to 256, and no gradients: where they are needed
+            "auto" takes PyTorch.
 
     Returns:
         o [B, H, V] in v's dtype, and the state after the token.
@@ -144,12 +138,12 @@ def linear_attention_step(
         scale=scale,
     )
     check_choice("inplace", inplace, (False, True))
-    select_backend(backend)
     inputs = Inputs(q=q, k=k, v=v, g=g, beta=beta, gamma=gamma, initial_state=state)
     check_tensors(inputs, options, ("B",))
     check_state("state", state, inputs, options)
+    compute = select_step(backend, inputs, options)
     with without_autocast(q.device):
-        return step(inputs, options, inplace=inplace)
+        return compute(inputs, options, inplace=inplace)
 
 
 def checked_inputs(
@@ -171,14 +165,3 @@ def checked_inputs(
     if initial_state is not None:
         check_state("initial_state", initial_state, inputs, options)
     return inputs
-
-
-def select_backend(name: BackendName) -> Backend:
-    """The backend that computes; raises ValueError for one that does not exist here."""
-    check_choice("backend", name, get_args(BackendName))
-    if name == "auto":
-        return BACKENDS["chunked"]
-    if name not in BACKENDS:
-        available = ", ".join(repr(available) for available in ("auto", *BACKENDS))
-        raise ValueError(f"backend={name!r} is not available in this installation; available: {available}")
-    return BACKENDS[name]

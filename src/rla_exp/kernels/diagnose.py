@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from rla_exp.kernels.api import checked_inputs, select_backend
+from rla_exp.kernels.api import checked_inputs
 from rla_exp.kernels.chunked import chunked_with_error
 from rla_exp.kernels.options import DEFAULT_CLIP, BackendName, Options, Output, Residual, Rule, check_choice
 from rla_exp.kernels.precision import without_autocast
@@ -65,7 +65,7 @@ def diagnose(
         scale=scale,
     )
     check_choice("output_final_state", output_final_state, (False, True))
-    select_backend(backend)
+    check_choice("backend", backend, get_args(BackendName))
     inputs = checked_inputs(q, k, v, g, beta, gamma, options, initial_state, cu_seqlens)
     with without_autocast(q.device):
         _, (S, R), error = chunked_with_error(inputs, options)

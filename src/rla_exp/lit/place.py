@@ -10,7 +10,7 @@ from rla_exp.config import Composed, identity
 from rla_exp.config.schema import MqarConfig, TextConfig
 from rla_exp.data import CorpusFingerprint, corpus_fingerprint
 from rla_exp.errors import ConfigError
-from rla_exp.kernels.api import BACKENDS
+from rla_exp.kernels.selection import available_backends
 from rla_exp.lit.device import DeviceType, choose_device
 from rla_exp.runs import RunFolder, cache_dir
 
@@ -38,12 +38,12 @@ def find_place(composed: Composed, fingerprint: Fingerprint = corpus_fingerprint
         DataError: the corpus cannot be read.
     """
     config = composed.config
-    if config.model.backend not in ("auto", *BACKENDS):
-        available = ", ".join(("auto", *BACKENDS))
-        raise ConfigError(
-            [f"model.backend={config.model.backend}: is not there on this machine (available: {available})"]
-        )
     device = choose_device(config.trainer)
+    available = available_backends(device)
+    if config.model.backend not in available:
+        raise ConfigError(
+            [f"model.backend={config.model.backend}: is not there on this machine (available: {', '.join(available)})"]
+        )
     corpus = fingerprint(config.data, cache_dir(config.paths))
     full = identity(
         composed.resolved,

@@ -1,6 +1,8 @@
 """One token of decoding in one kernel: S and R are read once and written once, at the speed of memory."""
 
 # Triton reads annotations: no `from __future__ import annotations` in files with kernels
+from dataclasses import asdict
+
 import torch
 import triton
 import triton.language as tl
@@ -9,6 +11,7 @@ from torch import Tensor
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options
 from rla_exp.kernels.state import State
+from rla_exp.kernels.triton.plan import Switches, block_size
 
 MAX_HEAD_DIM = 256
 # entries of each state that a program holds: two states of 4096 float32 fill a quarter of 4 warps' registers
@@ -128,14 +131,13 @@ def triton_step(inputs: Inputs, options: Options, *, inplace: bool) -> tuple[Ten
     q, k, v = _dense_rows(inputs.q), _dense_rows(inputs.k), _dense_rows(inputs.v)
     g, beta, gamma = inputs.g, inputs.beta, inputs.gamma
     S, R = inputs.initial_state
-    given_S, given_R = S, R
     S, R = S.contiguous(), None if R is None else R.contiguous()
     new_S, new_R = S, R
     if not inplace:
         new_S, new_R = torch.empty_like(S), None if R is None else torch.empty_like(R)
     N, H, K, V = inputs.state_shape
     o = torch.empty(N, H, V, dtype=v.dtype, device=v.device)
-    BK = triton.next_power_of_2(K)
+    BK = block_size(K)
     BV = block_of_columns(N * H, BK, V, _num_processors(q.device))
     with torch.cuda.device_of(q):
         # what a call lacks is given q in its place, and not read
@@ -159,38 +161,24 @@ def triton_step(inputs: Inputs, options: Options, *, inplace: bool) -> tuple[Ten
             V=V,
             BK=BK,
             BV=BV,
-            **switches(options),
+            **asdict(Switches.of(options)),
             HAS_G=g is not None,
             HAS_BETA=beta is not None,
             num_warps=NUM_WARPS,
             enable_fp_fusion=True,
         )
     if inplace:
-        # nothing was copied, and nothing is copied back, unless a state is not contiguous
-        if S is not given_S:
-            given_S.copy_(S)
-        if given_R is not None and R is not given_R:
-            given_R.copy_(R)
-        return o, State(given_S, given_R)
+        for given, written in zip(inputs.initial_state, (new_S, new_R), strict=True):
+            # was not contiguous
+            if given is not None and written is not None and given is not written:
+                given.copy_(written)
+        return o, inputs.initial_state
     return o, State(new_S, new_R)
-
-
-def switches(options: Options) -> dict[str, bool]:
-    """The compile-time switches of the kernel that stand for the options."""
-    return {
-        "DELTA": options.is_delta,
-        "RESIDUAL": options.has_residual,
-        "FIT": options.residual == "fit",
-        "CLIPPED": options.residual == "fit" and options.clip is not None,
-        "SUM": options.output == "sum",
-        "DECAYED": options.decayed_prediction,
-        "NORMALIZE": options.normalize_qk,
-    }
 
 
 def block_of_columns(rows: int, BK: int, V: int, num_processors: int) -> int:
     """Columns of a program, a power of 2: wide enough for whole memory transactions, and two programs a processor."""
-    columns = min(MAX_COLUMNS, max(MIN_COLUMNS, TILE // BK), triton.next_power_of_2(V))
+    columns = min(MAX_COLUMNS, max(MIN_COLUMNS, TILE // BK), block_size(V))
     while columns > MIN_COLUMNS and rows * triton.cdiv(V, columns) < 2 * num_processors:
         columns //= 2
     return int(columns)

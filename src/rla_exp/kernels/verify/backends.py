@@ -8,6 +8,7 @@ from torch import Tensor
 from rla_exp.kernels.chunked import chunked, chunked_with_error
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options
+from rla_exp.kernels.step import step
 from rla_exp.kernels.verify.measure import Backend
 
 NAMES = ("chunked", "triton")
@@ -15,7 +16,7 @@ NAMES = ("chunked", "triton")
 
 def load_backend(name: str) -> Backend:
     """The backend of this name; imports triton for "triton" alone."""
-    return _triton() if name == "triton" else Backend(chunked, _chunked_mask)
+    return _triton() if name == "triton" else Backend(chunked, step, _chunked_mask)
 
 
 @torch.no_grad()
@@ -27,12 +28,7 @@ def _chunked_mask(problem: Inputs, options: Options) -> Tensor:
 
 
 def _triton() -> Backend:
-    from rla_exp.kernels.triton.launch import clip_mask, fused_forward  # type: ignore[import-not-found]
-    from rla_exp.kernels.triton.operator import triton_attention  # type: ignore[import-not-found]
+    from rla_exp.kernels.triton.operator import clip_mask, triton_attention
+    from rla_exp.kernels.triton.step import triton_step
 
-    @torch.no_grad()
-    def mask(problem: Inputs, options: Options) -> Tensor:
-        passes: Tensor = clip_mask(fused_forward(problem, options, keep=True)[-1])
-        return passes
-
-    return Backend(triton_attention, mask)
+    return Backend(triton_attention, triton_step, clip_mask)

@@ -26,6 +26,11 @@ SCENARIOS = (
     Scenario(name="65 tokens", lengths=(65,)),
     Scenario(name="200 tokens", lengths=(200,)),
     Scenario(name="200 tokens, no initial state", lengths=(200,), initial_state=False),
+    Scenario(name="200 tokens, no gradients", lengths=(200,), gradients=False),
+    Scenario(name="packed, no gradients", lengths=(15, 1, 0, 64, 65, 300, 0), gradients=False),
+    Scenario(name="step", lengths=(1,), step=True),
+    Scenario(name="step, no decay, no beta", lengths=(1,), step=True, decay="none", beta="none"),
+    Scenario(name="step, all clipped", lengths=(1,), step=True, clipped="all"),
     Scenario(name="1000 tokens", lengths=(1000,), launches=20),
     Scenario(name="4113 tokens", lengths=(4113,)),
     Scenario(name="packed", lengths=(15, 1, 0, 64, 65, 300, 0)),
@@ -40,7 +45,7 @@ SCENARIOS = (
     Scenario(name="all clipped", lengths=(200,), clipped="all"),
     Scenario(name="near-collinear keys", lengths=(200,), collinear=True, beta="near 1"),
 )
-QUICK_SCENARIOS = ("65 tokens", "1000 tokens", "packed", "decay 1e-4", "all clipped", "near-collinear keys")
+QUICK_SCENARIOS = ("step", "65 tokens", "1000 tokens", "packed", "decay 1e-4", "all clipped", "near-collinear keys")
 
 
 def option_sets() -> list[Options]:

@@ -15,14 +15,17 @@ from torch import Tensor
 from rla_exp.kernels.chunked import chunked_with_error
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options
+from rla_exp.kernels.state import State
 from rla_exp.kernels.verify.bounds import MASK_MARGIN, TRUE_MASK_BOUND, bound
-from rla_exp.kernels.verify.problem import Case, in_float64, make_problem, named_leaves
+from rla_exp.kernels.verify.problem import Case, in_float64, make_problem, named_leaves, one_token
 from rla_exp.kernels.verify.reference import Compute, definition, with_clip_mask
 
 # a smaller reference (a state's gradient after strong decays, say) counts as this: inputs are of the order of 1
 MIN_RMS = 1e-6
 
 ClipMask = Callable[[Inputs, Options], Tensor]
+Step = Callable[..., tuple[Tensor, State]]
+"""Called with (inputs, options, inplace=...)."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Backend:
     """What is measured."""
 
     compute: Compute
+    step: Step
     clip_mask: ClipMask
     """Where the clip lets gradients pass, [B, T, H, V] bool, as the backend itself decides it."""
 
@@ -67,7 +71,12 @@ def check_case(case: Case, backend: Backend, device: torch.device) -> CaseResult
     result = CaseResult(case.name)
     start = perf_counter()
     try:
-        _check(case, backend, device, result)
+        if case.scenario.step:
+            _check_step(case, backend.step, device, result)
+        elif case.scenario.gradients:
+            _check(case, backend, device, result)
+        else:
+            _check_outputs(case, backend.compute, device, result)
     except Exception as error:
         result.failures.append(f"{type(error).__name__}: {error}"[:2000])
         result.context_is_broken = "CUDA error" in str(error) or "illegal memory access" in str(error)
@@ -104,16 +113,59 @@ def _check(case: Case, backend: Backend, device: torch.device, result: CaseResul
             if not ratio <= TRUE_MASK_BOUND and not ratio <= bound(name, case):
                 result.failures.append(f"{name} {ratio:.2e} > {TRUE_MASK_BOUND:.0e} (true mask)")
         expected = solve(exact, options, with_clip_mask(mask))
+    _compare(case, got, expected, result)
+
+
+@torch.no_grad()
+def _check_outputs(case: Case, compute: Compute, device: torch.device, result: CaseResult) -> None:
+    problem = make_problem(case, device)
+    exact = in_float64(problem)
+    with uninitialized_memory_is_nan():
+        o, state = compute(problem, case.options)
+    expected, expected_state = definition(exact)(exact, case.options)
+    _compare(case, _named(o, state), _named(expected, expected_state), result)
+
+
+@torch.no_grad()
+def _check_step(case: Case, step: Step, device: torch.device, result: CaseResult) -> None:
+    problem = make_problem(case, device)
+    exact = in_float64(problem)
+    expected, expected_state = definition(exact)(exact, case.options)
+    token = one_token(problem)
+    assert token.initial_state is not None
+    before = [x.clone() for x in _states(token.initial_state)]
+    with uninitialized_memory_is_nan():
+        o, state = step(token, case.options, inplace=False)
+        if not all(torch.equal(x, y) for x, y in zip(_states(token.initial_state), before, strict=True)):
+            result.failures.append("the given state was written to")
+        o_inplace, same = step(token, case.options, inplace=True)
+    new, written = _named(o, state), _named(o_inplace, same)
+    differing = [name for name in new if not torch.equal(new[name], written[name])]
+    if differing:
+        result.failures.append(f"in place has other bits: {', '.join(differing)}")
+    if any(x is not y for x, y in zip(same, token.initial_state, strict=True)):
+        result.failures.append("in place returns another state")
+    _compare(case, new, _named(expected[:, 0], expected_state), result)
+
+
+def _compare(case: Case, got: dict[str, Tensor], expected: dict[str, Tensor], result: CaseResult) -> None:
     result.errors = error_ratios(got, expected)
     for name, ratio in result.errors.items():
         if not ratio <= bound(name, case):
             result.failures.append(f"{name} {ratio:.2e} > {bound(name, case):.0e}")
 
 
+def _states(state: State) -> list[Tensor]:
+    return [x for x in state if x is not None]
+
+
+def _named(o: Tensor, state: State) -> dict[str, Tensor]:
+    return {"o": o, "S": state.S} | ({} if state.R is None else {"R": state.R})
+
+
 def solve(problem: Inputs, options: Options, compute: Compute) -> dict[str, Tensor]:
     """o, the final states S and R and every gradient d... of a weighted sum of the three."""
-    o, (S, R) = compute(problem, options)
-    results = {"o": o, "S": S} | ({} if R is None else {"R": R})
+    results = _named(*compute(problem, options))
     generator = torch.Generator().manual_seed(99)
     # the upstream gradient of o is rounded for all alike, to the dtype that a backend may get it in
     weights = {

@@ -21,7 +21,9 @@ class Scenario:
 
     name: str
     lengths: tuple[int, ...]
-    """One length: a batch of two such sequences; several: packed."""
+    """One length: a batch of such sequences; several: packed."""
+    batch_size: int = 2
+    num_heads: int = 2
     decay: Literal["random", "none", "1", "1e-4"] = "random"
     beta: Literal["random", "none", "near 0", "near 1"] = "random"
     clipped: Literal["none", "some", "all"] = "some"
@@ -30,6 +32,10 @@ class Scenario:
     rounded_gates: bool = False
     """Gates in the dtype of q, k, v instead of float32."""
     initial_state: bool = True
+    gradients: bool = True
+    """False: what generation runs; the backend then need not keep anything."""
+    step: bool = False
+    """One token by linear_attention_step, without gradients; lengths are then (1,)."""
     launches: int = 1
     """Launches that must give equal bits."""
 
@@ -67,10 +73,10 @@ def describe(options: Options) -> str:
 
 
 def make_problem(case: Case, device: torch.device, *, seed: int = 0) -> Inputs:
-    """Leaves that require gradients, two heads; drawn on the CPU in float64 and then rounded."""
-    scenario, K, V, H = case.scenario, case.K, case.V, 2
+    """Leaves that require gradients; drawn on the CPU in float64 and then rounded."""
+    scenario, K, V, H = case.scenario, case.K, case.V, case.scenario.num_heads
     packed = len(scenario.lengths) > 1
-    B, T = (1, sum(scenario.lengths)) if packed else (2, scenario.lengths[0])
+    B, T = (1, sum(scenario.lengths)) if packed else (scenario.batch_size, scenario.lengths[0])
     num_states = len(scenario.lengths) if packed else B
     generator = torch.Generator().manual_seed(seed)
 
@@ -141,6 +147,20 @@ def in_float64(problem: Inputs) -> Inputs:
     )
 
 
+def one_token(problem: Inputs) -> Inputs:
+    """A problem of one token as the step takes it: without the axis T, and without gradients."""
+
+    def squeeze(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.detach()[:, 0]
+
+    q, k, v = (x.detach()[:, 0] for x in (problem.q, problem.k, problem.v))
+    g, beta, gamma = (squeeze(x) for x in (problem.g, problem.beta, problem.gamma))
+    assert problem.initial_state is not None
+    S, R = problem.initial_state
+    state = State(S.detach(), None if R is None else R.detach())
+    return Inputs(q=q, k=k, v=v, g=g, beta=beta, gamma=gamma, initial_state=state)
+
+
 def named_leaves(problem: Inputs) -> dict[str, Tensor]:
     """The tensors of a problem that have gradients, by name."""
     named = {name: getattr(problem, name) for name in ("q", "k", "v", "g", "beta", "gamma")}
@@ -160,9 +180,9 @@ def _log_decay(scenario: Scenario, noise: Tensor) -> Tensor | None:
     if scenario.decay == "none":
         return None
     if scenario.decay == "random":
-        # one head forgets within tokens, the other within hundreds
-        span = torch.tensor([0.7, 0.02], dtype=noise.dtype)
-        return (1 - span * noise).log()
+        # every other head forgets within tokens, the others within hundreds
+        span = torch.where(torch.arange(scenario.num_heads) % 2 == 0, 0.7, 0.02)
+        return (1 - span.to(noise.dtype) * noise).log()
     return torch.full_like(noise, 0.0 if scenario.decay == "1" else math.log(1e-4))
 
 

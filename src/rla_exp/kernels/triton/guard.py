@@ -1,0 +1,211 @@
+"""The self-check: before kernels are first used, they are compared with the definition on the GPU at hand.
+
+Compilers for GPUs have been wrong before, silently. What is checked is what is about to be used: the same options, head
+sizes and dtype, so that the kernels compiled for the check are those that the call needs anyway. The outcome is kept
+on disk for this GPU, compiler and these sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from rla_exp.kernels.inputs import Inputs
+from rla_exp.kernels.options import DEFAULT_CLIP, Options, Output, Residual, Rule
+from rla_exp.kernels.precision import without_autocast
+from rla_exp.kernels.verify.backends import load_backend
+from rla_exp.kernels.verify.measure import CaseResult, check_case
+from rla_exp.kernels.verify.problem import Case, Scenario, dtype_name
+
+SOURCES = Path(__file__).resolve().parents[1]
+
+
+LENGTHS: dict[str, tuple[tuple[int, ...], ...]] = {
+    # a token beyond a chunk, and some beyond the first checkpoint
+    "equal": ((65,), (1100,)),
+    "packed": ((65, 1, 0, 130),),
+    "step": ((1,),),
+}
+
+
+class Setting(NamedTuple):
+    """What decides which kernels are compiled, in plain values."""
+
+    rule: Rule
+    residual: Residual
+    clipped: bool
+    output: Output
+    decayed_prediction: bool
+    normalize_qk: bool
+    K: int
+    V: int
+    dtype: str
+    kind: Literal["equal", "packed", "step"]
+    initial_state: bool
+    gradients: bool
+
+    @classmethod
+    def of(cls, inputs: Inputs, options: Options, *, step: bool, gradients: bool) -> Setting:
+        """Of one call."""
+        return cls(
+            rule=options.rule,
+            residual=options.residual,
+            clipped=options.residual == "fit" and options.clip is not None,
+            output=options.output,
+            decayed_prediction=options.decayed_prediction,
+            normalize_qk=options.normalize_qk,
+            K=inputs.q.shape[-1],
+            V=inputs.v.shape[-1],
+            dtype=dtype_name(_common_dtype(inputs)),
+            kind="step" if step else "equal" if inputs.offsets is None else "packed",
+            initial_state=inputs.initial_state is not None,
+            gradients=gradients,
+        )
+
+    def cases(self) -> list[Case]:
+        """Few and small, so that the check takes little longer than the compilation of its kernels."""
+        lengths = LENGTHS[self.kind]
+        options = Options(
+            rule=self.rule,
+            residual=self.residual,
+            clip=DEFAULT_CLIP if self.clipped or self.residual != "fit" else None,
+            output=self.output,
+            decayed_prediction=self.decayed_prediction,
+            normalize_qk=self.normalize_qk,
+        )
+        return [
+            Case(
+                scenario=Scenario(
+                    name=" + ".join(map(str, part)),
+                    lengths=part,
+                    initial_state=self.initial_state,
+                    gradients=self.gradients,
+                    step=self.kind == "step",
+                ),
+                options=options,
+                K=self.K,
+                V=self.V,
+                dtype=getattr(torch, self.dtype),
+            )
+            for part in lengths
+        ]
+
+
+def _common_dtype(inputs: Inputs) -> torch.dtype:
+    """What the kernels compute q, k and v in."""
+    return torch.promote_types(torch.promote_types(inputs.q.dtype, inputs.k.dtype), inputs.v.dtype)
+
+
+_outcomes: dict[tuple[Setting, int], dict[str, Any]] = {}
+_lock = threading.RLock()
+
+
+def self_check(setting: Setting, device_index: int) -> str | None:
+    """Why the kernels may not be used for this setting on this GPU; None: they may. Measures on first use only."""
+    with _lock:
+        known = _outcomes.get((setting, device_index))
+        if known is None:
+            known = _outcomes[setting, device_index] = _read_or_measure(setting, device_index)
+    if not known["failures"]:
+        return None
+    where = f"{known['gpu']} with triton {known['triton']} and ptxas {known['ptxas']}"
+    return f"its self-check on {where} failed: {'; '.join(known['failures'])}"
+
+
+def self_checks() -> list[dict[str, Any]]:
+    """The outcomes that this process has relied on: GPU, versions, setting, errors and failures of each."""
+    with _lock:
+        return [dict(outcome) for outcome in _outcomes.values()]
+
+
+def _read_or_measure(setting: Setting, device_index: int) -> dict[str, Any]:
+    key = {**_environment(device_index), "setting": setting._asdict()}
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    file = cache_folder() / f"{name}.json"
+    stored = _read(file)
+    if stored is not None:
+        return stored
+    start = perf_counter()
+    results = _measure(setting, device_index)
+    outcome = {
+        **key,
+        "errors": {result.name: result.to_json().get("errors", {}) for result in results},
+        "failures": [f"{result.name}: {failure}" for result in results for failure in result.failures],
+        "seconds": round(perf_counter() - start, 1),
+    }
+    # an error without numbers (out of memory, say) may be another time's luck
+    if all(result.errors for result in results):
+        _write(file, outcome)
+    return outcome
+
+
+def _measure(setting: Setting, device_index: int) -> list[CaseResult]:
+    device = torch.device("cuda", device_index)
+    with (
+        torch.cuda.device(device),
+        torch.device("cpu"),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        without_autocast(device),
+    ):
+        return [check_case(case, load_backend("triton"), device) for case in setting.cases()]
+
+
+@cache
+def _environment(device_index: int) -> dict[str, Any]:
+    import triton
+
+    capability = torch.cuda.get_device_capability(device_index)
+    # the assembler that triton takes for this GPU
+    name = "ptxas_blackwell" if capability[0] >= 10 else "ptxas"
+    return {
+        "gpu": torch.cuda.get_device_name(device_index),
+        "capability": f"{capability[0]}.{capability[1]}",
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "ptxas": getattr(triton.knobs.nvidia, name).version,
+        "sources": _sources_hash(),
+    }
+
+
+@cache
+def _sources_hash() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(SOURCES.rglob("*.py")):
+        digest.update(f"{file.relative_to(SOURCES).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where outcomes are kept: rla_exp in the user's cache folder, beside what runs keep there."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "rla_exp" / "self_checks"
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """None also where the file is damaged: then it is measured anew."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and isinstance(content.get("failures"), list) else None
+
+
+def _write(file: Path, outcome: dict[str, Any]) -> None:
+    """Whole or not at all; where nothing can be written, every process measures for itself."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".tmp", delete=False, encoding="utf-8") as part:
+            json.dump(outcome, part, indent=2, allow_nan=False)
+        Path(part.name).replace(file)
+    except OSError:
+        return
