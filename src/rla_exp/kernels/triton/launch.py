@@ -20,7 +20,7 @@ from rla_exp.kernels.triton.plan import (
     equal_chunking,
     packed_chunking,
 )
-from rla_exp.kernels.triton.prepare import ROWS, prepare_kernel
+from rla_exp.kernels.triton.prepare import BETA_ROW, GAMMA_ROW, ROWS, prepare_kernel
 from rla_exp.kernels.triton.replay import replay_kernel
 from rla_exp.kernels.triton.reverse import reverse_kernel
 from rla_exp.kernels.triton.tiles import Tiles, choose_tiles
@@ -43,8 +43,9 @@ class Saved(NamedTuple):
 
     r: Tensor | None
     """[B, T, H, V] of residual "fit": r in v's dtype; where it was clipped, the next number beyond the bound."""
-    checkpoints_S: Tensor | None  # [checkpoints, H, K, V]
-    checkpoints_R: Tensor | None
+    S: Tensor | None
+    """[checkpoints, H, K, V] float32: S before every CHECKPOINT_EVERY-th chunk."""
+    R: Tensor | None
 
 
 class Gradients(NamedTuple):
@@ -141,8 +142,8 @@ def fused_forward(
         shape = (chunking.num_checkpoints, H, K, V)
         saved = Saved(
             r=new(x.v.shape) if switches.FIT else None,
-            checkpoints_S=new(shape, dtype=torch.float32),
-            checkpoints_R=new(shape, dtype=torch.float32) if switches.RESIDUAL else None,
+            S=new(shape, dtype=torch.float32),
+            R=new(shape, dtype=torch.float32) if switches.RESIDUAL else None,
         )
 
     chunks = chunking.chunks_per_sequence
@@ -160,8 +161,8 @@ def fused_forward(
         final_S,
         final_R,
         saved.r,
-        saved.checkpoints_S,
-        saved.checkpoints_R,
+        saved.S,
+        saved.R,
         chunking.cu_seqlens,
         chunking.cu_chunks,
         chunking.num_tokens,
@@ -194,7 +195,6 @@ def fused_backward(
     switches, chunking, H = call.switches, call.chunking, call.num_heads
     C = call.tiles.C
     N, _, K, V = call.state_shape
-    dtype = x.q.dtype
     do = do.contiguous()
 
     def first(gradient: Tensor | None) -> Tensor:
@@ -228,10 +228,12 @@ def fused_backward(
         rows, matrices = _prepare(call, start, length)
         where = (chunking.cu_seqlens, chunking.table, chunking.num_tokens, start, length, H)
         tile = call.tiles.replay
-        memories = [(x.v, saved.checkpoints_S, before_S, 2, slots["AT_TB"], False)]
+        memories: list[tuple[Tensor, Tensor | None, Tensor | None, int, int, bool]] = [
+            (x.v, saved.S, before_S, BETA_ROW, slots["AT_TB"], False)
+        ]
         if switches.RESIDUAL:
-            values = saved.r if switches.FIT else x.v
-            memories.append((values, saved.checkpoints_R, before_R, 3, slots["AT_TY"], switches.CLIPPED))
+            values = x.v if saved.r is None else saved.r
+            memories.append((values, saved.R, before_R, GAMMA_ROW, slots["AT_TY"], switches.CLIPPED))
         for values, checkpoints, before, strength_row, at_t, clipped in memories:
             replay_kernel[(call.blocks(tile.BV), chunking.num_rows(length), H)](
                 x.k,

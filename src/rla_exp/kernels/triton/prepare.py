@@ -18,7 +18,8 @@ from rla_exp.kernels.triton.chunks import chunk_span, load_tile, store_matrix
 
 # rows of the gates' buffer [chunks, H, ROWS, C], float32; beyond a sequence's end: G as before, the others 0
 ROWS = 6
-G_ROW, G_BEFORE_ROW, BETA_ROW, GAMMA_ROW, K_NORM_ROW, Q_NORM_ROW = range(ROWS)
+# in this order: G_t, G_{t-1}, beta, gamma, 1/|k|, 1/|q| (1 where not normalized)
+BETA_ROW, GAMMA_ROW = 2, 3
 
 
 @triton.jit
