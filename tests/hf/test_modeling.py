@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import get_args
 
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import DynamicCache
+from transformers import DynamicCache, Trainer, TrainingArguments
 
 from rla_exp.config import compose
 from rla_exp.config.schema import ModelName
@@ -140,6 +141,18 @@ def test_loss_is_the_mean_over_real_tokens_with_one_before_them(exported, tokens
     torch.testing.assert_close(output.loss, (short + whole) / 8, rtol=0, atol=1e-5)
     output.loss.backward()
     assert all(parameter.grad is not None for parameter in theirs.parameters())
+
+
+def test_transformers_trainer_learns_a_sequence(exported, tokens, tmp_path):
+    _, theirs = exported("rdn", init_std=0.05)
+    sequence = tokens(20).tolist()
+    options = {"max_steps": 12, "learning_rate": 1e-2, "logging_steps": 1, "save_strategy": "no"}
+    arguments = TrainingArguments(tmp_path, report_to=[], use_cpu=True, disable_tqdm=True, **options)
+    trainer = Trainer(theirs, arguments, train_dataset=[{"input_ids": sequence, "labels": sequence}] * 96)
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert float(losses[0]) == pytest.approx(math.log(29), rel=0.1)
+    assert float(losses[-1]) < 0.3
 
 
 @pytest.mark.parametrize("tied", [True, False])

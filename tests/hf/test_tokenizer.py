@@ -68,15 +68,16 @@ def test_batches_are_padded_on_the_left(ours, saved):
     assert batch.attention_mask[0] == [0] * padding + [1] * (len(long) - padding)
 
 
-def test_it_loads_in_a_process_that_knows_nothing_of_us(ours, saved):
-    (saved / "config.json").write_text('{"model_type": "rla_exp"}', encoding="utf-8")
+def test_it_loads_in_a_process_that_knows_nothing_of_us(tmp_path):
+    fast_tokenizer(ByteTokenizer()).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "rla_exp"}', encoding="utf-8")
     code = (
         "import sys; sys.modules['rla_exp'] = None\n"
         "from transformers import AutoTokenizer\n"
         "print(AutoTokenizer.from_pretrained(sys.argv[1])('Grüße').input_ids)"
     )
-    run = subprocess.run([sys.executable, "-c", code, saved], capture_output=True, text=True, check=True)
-    assert json.loads(run.stdout) == ours.encode(["Grüße"])[0].tokens[:-1].tolist()
+    run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert bytes(json.loads(run.stdout)).decode() == "Grüße"
 
 
 def test_what_a_foreign_tokenizer_puts_around_a_text_is_left_out(tmp_path):
