@@ -1,0 +1,211 @@
+"""Log-probabilities of continuations, exact and without padding, each common beginning read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rla_exp.eval.prefix_tree import MIN_SHARED, Segment, Tokens, prefix_tree
+from rla_exp.models import Cache, LanguageModel
+
+# numbers in the largest tensor of logits
+_MAX_LOGITS = 2**26
+
+
+class Request(NamedTuple):
+    """What is to be scored after what."""
+
+    context: Sequence[int]
+    """At least one token."""
+    continuation: Sequence[int]
+
+
+class Score(NamedTuple):
+    """Of one continuation."""
+
+    log_prob: float
+    """In nats, summed over the tokens in float64."""
+    is_greedy: bool
+    """Whether every token is the likeliest one at its place."""
+
+
+class _Targets(NamedTuple):
+    """What a segment's positions predict, by position."""
+
+    position: NDArray[np.int64]
+    """[n], from the segment's beginning."""
+    token: NDArray[np.int64]
+    request: NDArray[np.int64]
+
+
+class _Predicted(NamedTuple):
+    """Of n targets."""
+
+    log_prob: NDArray[np.float64]
+    is_greedy: NDArray[np.bool_]
+
+
+_NOTHING = _Predicted(np.empty(0), np.empty(0, dtype=np.bool_))
+
+
+@dataclass
+class _Item:
+    """A segment to read, after row `row` of `cache` (None: at the beginning)."""
+
+    segment: Segment
+    cache: Cache | None
+    row: int
+
+    @property
+    def length(self) -> int:
+        return len(self.segment.tokens)
+
+
+class Scorer:
+    """Scores requests in batches of rows that are equally far: a row leaves its batch where it ends.
+
+    Nothing is padded, so that a number depends on the size of the batches only by the rounding of matrix products.
+    """
+
+    def __init__(
+        self, model: LanguageModel, *, batch_size: int = 32, max_tokens: int = 16384, reuse: bool = True
+    ) -> None:
+        """batch_size: rows at a time. max_tokens: of all rows together in a call of the model; longer ones are read
+        in parts. reuse: read common beginnings once; False is there for comparison.
+        """
+        self.model = model
+        self.batch_size, self.max_tokens = batch_size, max_tokens
+        self.min_shared = MIN_SHARED if reuse else None
+        # keys, and the angles of rotary positions, say how far a row is: only rows of one length go together
+        self._positional = model.config.mixer == "attention" or model.config.rotary
+
+    @torch.no_grad()
+    def score(self, requests: Sequence[Request], advance: Callable[[int], object] | None = None) -> list[Score]:
+        """The score of each request, in their order.
+
+        advance: is told how many rows were finished since it was last called.
+        """
+        log_prob = np.zeros(len(requests))
+        is_greedy = np.ones(len(requests), dtype=np.bool_)
+        rows = [np.array([*request.context, *request.continuation], dtype=np.int64) for request in requests]
+        first = [len(request.context) - 1 for request in requests]
+        # the last token is only predicted; what has no continuation is read by nobody
+        read = [index for index, request in enumerate(requests) if request.continuation]
+        roots = prefix_tree([rows[index][:-1] for index in read], min_shared=self.min_shared)
+
+        def targets(segment: Segment) -> _Targets:
+            parts = []
+            for place in segment.rows:
+                request = read[place]
+                positions = np.arange(max(first[request], segment.start), min(len(rows[request]) - 1, segment.end))
+                parts.append((positions, rows[request][positions + 1], np.full(len(positions), request)))
+            position, token, request_of = (np.concatenate(column) for column in zip(*parts, strict=True))
+            order = np.argsort(position, kind="stable")
+            return _Targets(position[order] - segment.start, token[order], request_of[order])
+
+        def run(items: list[_Item]) -> None:
+            for batch in self._batches(items):
+                children: list[_Item] = []
+                for predicted, of, new_children in self._read(batch, targets):
+                    np.add.at(log_prob, of, predicted.log_prob)
+                    np.logical_and.at(is_greedy, of, predicted.is_greedy)
+                    children += new_children
+                if children:
+                    run(children)
+                if advance is not None:
+                    advance(sum(not item.segment.children for item in batch))
+
+        run([_Item(segment, None, 0) for segment in roots])
+        return [Score(float(nats), bool(greedy)) for nats, greedy in zip(log_prob, is_greedy, strict=True)]
+
+    def _batches(self, items: list[_Item]) -> Iterator[list[_Item]]:
+        """Items of like lengths together, shorter ones first; of one start where positions matter."""
+
+        def start(item: _Item) -> int:
+            return item.segment.start if self._positional else 0
+
+        for _, same in groupby(sorted(items, key=lambda item: (start(item), item.length)), key=start):
+            ordered = list(same)
+            for first in range(0, len(ordered), self.batch_size):
+                yield ordered[first : first + self.batch_size]
+
+    def _read(
+        self, batch: list[_Item], targets: Callable[[Segment], _Targets]
+    ) -> Iterator[tuple[_Predicted, NDArray[np.int64], list[_Item]]]:
+        """Read a batch, sorted by length; yields what was predicted, of which requests, and the items that follow."""
+        device = self.model.embedding.weight.device
+        cache = self._joined(batch)
+        wanted = [targets(item.segment) for item in batch]
+        done = 0
+        for length, same in groupby(list(batch), key=lambda item: item.length):
+            num_ending = len(list(same))
+            while done < length:
+                stop = min(length, done + max(1, self.max_tokens // len(batch)))
+                tokens = np.stack([item.segment.tokens[done:stop] for item in batch])
+                hidden = self.model.hidden(torch.from_numpy(tokens).to(device), cache=cache)
+                place, token, request = _between(wanted, done, stop)
+                if len(token):
+                    yield self._predict(hidden.flatten(0, 1), place, token), request, []
+                done = stop
+            ending = batch[:num_ending]
+            parents = [row for row, item in enumerate(ending) if item.segment.children]
+            if parents:
+                kept = cache.select(torch.tensor(parents, device=device))
+                children = [
+                    _Item(child, kept, place)
+                    for place, row in enumerate(parents)
+                    for child in ending[row].segment.children
+                ]
+                yield _NOTHING, np.empty(0, dtype=np.int64), children
+            batch, wanted = batch[num_ending:], wanted[num_ending:]
+            if batch:
+                cache = cache.select(torch.arange(num_ending, num_ending + len(batch), device=device))
+
+    def _joined(self, batch: list[_Item]) -> Cache:
+        """A cache of its own for the batch, a row for each item."""
+        if batch[0].cache is None:
+            return self.model.new_cache(len(batch))
+        device = self.model.embedding.weight.device
+        # by the cache that they follow: items of equal length come from several
+        order = sorted(range(len(batch)), key=lambda place: id(batch[place].cache))
+        parts = []
+        for _, same in groupby(order, key=lambda place: id(batch[place].cache)):
+            places = list(same)
+            source = batch[places[0]].cache
+            assert source is not None
+            parts.append(source.select(torch.tensor([batch[place].row for place in places], device=device)))
+        if len(parts) == 1:
+            return parts[0]
+        return Cache.joined(parts).select(torch.tensor(np.argsort(order), device=device))
+
+    def _predict(self, hidden: Tensor, place: NDArray[np.int64], token: NDArray[np.int64]) -> _Predicted:
+        """The log-probability of token[i] after hidden[place[i]], and whether it is the likeliest."""
+        log_probs, greedy = [], []
+        step = max(1, _MAX_LOGITS // self.model.vocab_size)
+        for start in range(0, len(place), step):
+            at = torch.from_numpy(place[start : start + step]).to(hidden.device)
+            target = torch.from_numpy(token[start : start + step]).to(hidden.device)
+            logits = self.model.head(hidden[at]).float()
+            log_probs.append(logits.gather(1, target[:, None]).squeeze(1) - logits.logsumexp(-1))
+            greedy.append(logits.argmax(-1) == target)
+        return _Predicted(torch.cat(log_probs).double().cpu().numpy(), torch.cat(greedy).cpu().numpy())
+
+
+def _between(wanted: Sequence[_Targets], start: int, stop: int) -> tuple[Tokens, Tokens, Tokens]:
+    """Of the targets at positions [start, stop) of each row: place in the flattened [rows, stop - start], token,
+    request.
+    """
+    places, tokens, requests = [], [], []
+    for row, targets in enumerate(wanted):
+        low, high = np.searchsorted(targets.position, (start, stop))
+        places.append(targets.position[low:high] - start + row * (stop - start))
+        tokens.append(targets.token[low:high])
+        requests.append(targets.request[low:high])
+    return np.concatenate(places), np.concatenate(tokens), np.concatenate(requests)
