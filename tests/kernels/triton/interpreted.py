@@ -1,0 +1,139 @@
+"""The kernels in Triton's interpreter, which needs no GPU. Not collected by itself: test_interpreter.py starts it.
+
+Float32 and float16 only: the interpreter's products in bfloat16 are wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from rla_exp.kernels.options import Options
+from rla_exp.kernels.triton import launch, plan
+from rla_exp.kernels.triton.step import triton_step
+from rla_exp.kernels.verify.backends import load_backend
+from rla_exp.kernels.verify.cases import GATED_DELTA_NET, LINEAR_ATTENTION, RDN, RLA, option_sets
+from rla_exp.kernels.verify.measure import check_case
+from rla_exp.kernels.verify.problem import Case, Scenario, describe, make_problem, one_token
+
+BACKEND = load_backend("triton")
+CPU = torch.device("cpu")
+
+
+def check(options: Options, *, K: int = 16, V: int = 16, dtype: torch.dtype = torch.float32, **scenario: Any) -> None:
+    """Every output and gradient against float64, within the bounds that hold on a GPU."""
+    case = Case(
+        scenario=Scenario(name="interpreted", batch_size=1, num_heads=1, **scenario),
+        options=options,
+        K=K,
+        V=V,
+        dtype=dtype,
+    )
+    result = check_case(case, BACKEND, CPU)
+    assert not result.failures
+    # o and S at least, with gradients also those of q, k, v, g, beta
+    assert len(result.errors) >= 2 + 5 * (case.scenario.gradients and not case.scenario.step)
+
+
+# chunks are of 32 tokens in float32, of 64 in float16
+@pytest.mark.parametrize("options", option_sets(), ids=describe)
+def test_every_option_set(options: Options) -> None:
+    check(options, lengths=(40,))
+
+
+@pytest.mark.parametrize("options", [RDN, RLA, GATED_DELTA_NET, LINEAR_ATTENTION], ids=describe)
+def test_float16(options: Options) -> None:
+    check(replace(options, normalize_qk=True, scale=0.3), lengths=(70,), dtype=torch.float16)
+
+
+@pytest.mark.parametrize("options", [RDN, LINEAR_ATTENTION], ids=describe)
+def test_packed(options: Options) -> None:
+    check(options, lengths=(33, 0, 1, 6))
+    check(options, lengths=(33, 0, 1, 6), gradients=False)
+
+
+def test_sizes_that_are_no_power_of_two() -> None:
+    check(RDN, lengths=(10,), K=24, V=40)
+
+
+def test_one_token_without_a_state() -> None:
+    check(RDN, lengths=(1,), initial_state=False)
+
+
+@pytest.mark.parametrize("values", [{"clipped": "all"}, {"clipped": "none"}, {"decay": "1e-4"}], ids=str)
+def test_values(values: dict[str, str]) -> None:
+    check(RDN, lengths=(40,), **values)
+
+
+def test_absent_gates_and_near_collinear_keys() -> None:
+    check(RDN, lengths=(40,), decay="none", beta="none")
+    check(RDN, lengths=(40,), collinear=True, beta="near 1")
+
+
+@pytest.mark.parametrize("lengths", [(100,), (70, 33)], ids=str)
+def test_many_checkpoints_and_slices(monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, ...]) -> None:
+    """What otherwise takes thousands of tokens: states stored in between, and a backward pass in pieces."""
+    for module in (plan, launch):
+        monkeypatch.setattr(module, "CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(plan, "SCRATCH_BYTES", 1)
+    check(RDN, lengths=lengths)
+
+
+@pytest.mark.parametrize("normalize_qk", [False, True])
+@pytest.mark.parametrize("options", option_sets(), ids=describe)
+def test_step(options: Options, normalize_qk: bool) -> None:
+    options = replace(options, normalize_qk=normalize_qk)
+    check(options, lengths=(1,), step=True, K=24, V=40)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("K", "V"), [(1, 3), (128, 17), (256, 256)])
+def test_step_of_every_size_and_dtype(K: int, V: int, dtype: torch.dtype) -> None:
+    check(RDN, lengths=(1,), step=True, K=K, V=V, dtype=dtype)
+    check(RLA, lengths=(1,), step=True, K=K, V=V, dtype=dtype, decay="none", beta="none")
+
+
+@torch.no_grad()
+def test_step_with_strided_inputs_and_states() -> None:
+    case = Case(scenario=Scenario(name="strided", lengths=(1,)), options=RDN, K=16, V=24, dtype=torch.float32)
+    token = one_token(make_problem(case, CPU))
+    o, state = triton_step(token, RDN, inplace=False)
+
+    def strided(x: torch.Tensor) -> torch.Tensor:
+        return x.transpose(0, 1).contiguous().transpose(0, 1)
+
+    assert token.initial_state is not None
+    S, R = token.initial_state
+    given = type(state)(S.mT.contiguous().mT, strided(R))
+    other = replace(
+        token,
+        q=token.q.mT.contiguous().mT,
+        k=strided(token.k),
+        v=strided(token.v),
+        g=strided(token.g),
+        beta=strided(token.beta),
+        gamma=strided(token.gamma),
+        initial_state=given,
+    )
+    assert not any(x.is_contiguous() for x in (other.q, other.k, other.v, other.g, *given))
+    same_o, same = triton_step(other, RDN, inplace=True)
+    assert same is given
+    assert torch.equal(same_o, o)
+    assert torch.equal(given.S, state.S)
+    assert torch.equal(given.R, state.R)
+
+
+@torch.no_grad()
+def test_step_keeps_a_nan() -> None:
+    """A clip must not make a number of what is none."""
+    case = Case(scenario=Scenario(name="nan", lengths=(1,)), options=RDN, K=16, V=16, dtype=torch.float32)
+    token = one_token(make_problem(case, CPU))
+    token.v[0, 0, 3] = torch.nan
+    o, state = triton_step(token, RDN, inplace=False)
+    expected = torch.zeros_like(o, dtype=torch.bool)
+    expected[0, 0, 3] = True
+    assert torch.equal(o.isnan(), expected)
+    assert torch.equal(state.R.isnan().any(-2), expected)

@@ -1,0 +1,180 @@
+"""Kernels compile ahead of time, without a GPU, and fit into the chips: registers without spills, shared memory."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rla_exp.kernels import State
+from rla_exp.kernels.inputs import Inputs
+from rla_exp.kernels.options import Options
+from rla_exp.kernels.verify.cases import RDN
+
+pytest.importorskip("triton", reason="triton exists for Linux only")
+
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from triton.runtime.jit import JITFunction
+
+from rla_exp.kernels.triton.launch import fused_backward, fused_forward
+from rla_exp.kernels.triton.operator import operands
+from rla_exp.kernels.triton.step import triton_step
+
+# bytes of shared memory that a program may take, from the CUDA programming guide's table of compute capabilities
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+# bytes of a thread's registers that do not fit, by chip and kernel; kernels not named do not spill. The stack counts:
+# kernels have no other use for it.
+MAX_SPILLED_BYTES = {
+    80: {"prepare": 768, "forward": 7168, "reverse": 512, "gradients": 13312},
+    90: {"prepare": 448, "forward": 256, "reverse": 256, "gradients": 2816},
+    100: {"prepare": 256, "forward": 64, "gradients": 1152},
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch as it would have been."""
+
+    kernel: JITFunction
+    arguments: dict[str, Any]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the assembler says of a kernel."""
+
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
+    """Collects what would be launched from now on; nothing is."""
+    collected: list[Launch] = []
+
+    def run(self: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        named = dict(zip(self.arg_names, args, strict=False)) | kwargs
+        options = {name: named.pop(name) for name in list(named) if name not in self.arg_names}
+        assert named.keys() == set(self.arg_names)
+        collected.append(Launch(self, named, options))
+
+    monkeypatch.setattr(JITFunction, "run", run)
+    return collected
+
+
+def compile_launch(launch: Launch, capability: int, folder: Path) -> Usage:
+    """Compile for a chip as Triton would at this launch."""
+    signature: dict[str, str] = {}
+    constants: dict[tuple[int, ...], Any] = {}
+    attributes: dict[tuple[int, ...], Any] = {}
+    for n, parameter in enumerate(launch.kernel.params):
+        value = launch.arguments[parameter.name]
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        if parameter.is_constexpr or value is None or (is_integer and value == 1):
+            signature[parameter.name] = "constexpr"
+            constants[(n,)] = value
+            continue
+        signature[parameter.name] = type_of(value)
+        if isinstance(value, torch.Tensor) or (is_integer and value % 16 == 0):
+            attributes[(n,)] = [["tt.divisibility", 16]]
+    source = ASTSource(launch.kernel, signature, constants, attributes)
+    options = {"enable_fp_fusion": True} | launch.options
+    compiled = compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return usage_of(compiled.asm["cubin"], compiled.metadata.shared, folder)
+
+
+def type_of(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+        names |= {torch.int32: "i32", torch.int64: "i64"}
+        return "*" + names[value.dtype]
+    return "fp32" if isinstance(value, float) else "i32"
+
+
+def usage_of(cubin: bytes, shared_bytes: int, folder: Path) -> Usage:
+    """From the binary itself: what Triton reports of spills it asks a driver for."""
+    file = folder / "kernel.cubin"
+    file.write_bytes(cubin)
+    command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", str(file)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    registers, stack, local = (int(re.search(rf"{name}:(\d+)", text)[1]) for name in ("REG", "STACK", "LOCAL"))
+    return Usage(registers, stack + local, shared_bytes)
+
+
+def meta_inputs(options: Options, K: int, V: int, dtype: torch.dtype, *, step: bool = False) -> Inputs:
+    """Tensors without memory: 2 sequences of 2048 tokens, or 64 of one; 16 heads."""
+    tokens = (64,) if step else (2, 2048)
+
+    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(*shape, dtype=dtype, device="meta")
+
+    q, k = (empty(*tokens, 16, K, dtype=dtype) for _ in range(2))
+    g, beta, gamma = (empty(*tokens, 16) for _ in range(3))
+    S, R = (empty(tokens[0], 16, K, V) for _ in range(2))
+    has_residual = options.has_residual
+    return Inputs(
+        q=q,
+        k=k,
+        v=empty(*tokens, 16, V, dtype=dtype),
+        g=g,
+        beta=beta,
+        gamma=gamma if has_residual else None,
+        initial_state=State(S, R if has_residual else None) if step else None,
+    )
+
+
+def launch_sequence(options: Options, K: int, V: int, dtype: torch.dtype, *, keep: bool = True) -> None:
+    """A forward pass, and where it keeps what that needs a backward pass."""
+    x = operands(meta_inputs(options, K, V, dtype), options)
+    o, S, R, saved = fused_forward(x, options, None, None, keep=keep)
+    if keep:
+        fused_backward(x, options, saved, o, S, R)
+
+
+def usages(launches: list[Launch], capability: int, folder: Path) -> dict[str, Usage]:
+    """By the kernel's name; the same launch is compiled once."""
+    found: dict[str, Usage] = {}
+    seen: list[tuple[str, dict[str, Any]]] = []
+    for launch in launches:
+        name = launch.kernel.fn.__name__
+        what = {
+            key: type_of(value) if isinstance(value, Tensor) else value for key, value in launch.arguments.items()
+        } | launch.options
+        if (name, what) not in seen:
+            seen.append((name, what))
+            found[f"{name} {sum(name == other for other, _ in seen)}"] = compile_launch(launch, capability, folder)
+    return found
+
+
+def assert_fits(found: dict[str, Usage], capability: int) -> None:
+    """No more shared memory than the chip has, and no more spills than are allowed."""
+    wrong = {
+        name: usage
+        for name, usage in found.items()
+        if usage.shared_bytes > SHARED_MEMORY[capability]
+        or usage.spilled_bytes > MAX_SPILLED_BYTES[capability].get(name.split("_")[0], 0)
+    }
+    assert not wrong, "\n".join(f"{name}: {usage}" for name, usage in found.items())
+    # else the numbers were not read
+    assert all(usage.registers > 16 for usage in found.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", SHARED_MEMORY)
+def test_all_kernels_of_rdn(capability: int, launches: list[Launch], tmp_path: Path) -> None:
+    launch_sequence(RDN, 128, 128, torch.bfloat16)
+    triton_step(meta_inputs(RDN, 128, 128, torch.bfloat16, step=True), RDN, inplace=True)
+    found = usages(launches, capability, tmp_path)
+    names = ["forward", "gradients", "prepare", "replay", "replay", "reverse", "step"]
+    assert sorted(name.split("_")[0] for name in found) == names
+    assert_fits(found, capability)

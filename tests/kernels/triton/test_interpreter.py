@@ -1,0 +1,30 @@
+"""Starts interpreted.py: Triton decides when it is imported whether it interprets, so that takes a process."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+MIN_TESTS = 90
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton exists for Linux only")
+def test_kernels_in_the_interpreter() -> None:
+    file = Path(__file__).with_name("interpreted.py")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    summary = re.search(r"^(\d+) passed in", run.stdout, flags=re.MULTILINE)
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-1000:]
+    assert summary is not None
+    assert int(summary[1]) >= MIN_TESTS
