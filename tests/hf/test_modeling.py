@@ -139,6 +139,13 @@ def test_loss_is_the_mean_over_real_tokens_with_one_before_them(exported, tokens
     short = F.cross_entropy(ours(batch[:1, 2:])[0, :-1], batch[0, 3:], reduction="sum")
     whole = F.cross_entropy(ours(batch[1:])[0, :-1], batch[1, 1:], reduction="sum")
     torch.testing.assert_close(output.loss, (short + whole) / 8, rtol=0, atol=1e-5)
+    # with a cache the mask covers what was seen
+    first, rest = batch[:, :3], batch[:, 3:]
+    cache = theirs(first, attention_mask=mask[:, :3], use_cache=True).past_key_values
+    later = theirs(rest, attention_mask=mask, past_key_values=cache, labels=rest)
+    logits = torch.cat([ours(batch[:1, 2:])[:, 1:], ours(batch[1:])[:, 3:]])
+    expected = F.cross_entropy(logits[:, :-1].flatten(0, 1), rest[:, 1:].flatten())
+    torch.testing.assert_close(later.loss, expected, rtol=0, atol=1e-5)
     output.loss.backward()
     assert all(parameter.grad is not None for parameter in theirs.parameters())
 

@@ -86,7 +86,8 @@ class RlaExpForCausalLM(PreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             if attention_mask is not None:
-                labels = labels.masked_fill(F.pad(attention_mask[:, :-1] == 0, (1, 0)), IGNORE)
+                behind_padding = F.pad(attention_mask[:, -labels.shape[1] : -1] == 0, (1, 0))
+                labels = labels.masked_fill(behind_padding.to(labels.device), IGNORE)
             loss = self.loss_function(
                 logits, labels, self.config.vocab_size, num_items_in_batch=num_items_in_batch, ignore_index=IGNORE
             )
