@@ -79,11 +79,15 @@ class TextGenerator:
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
         after: DecodingState | None = None,
+        keep_last: int | None = None,
     ) -> list[Completion]:
         """The whole completion of every prompt, in their order; arguments as in `stream`."""
         texts = [""] * len(prompts)
         completions: dict[int, Completion] = {}
-        for piece in self.stream(prompts, max_new_tokens=max_new_tokens, sampling=sampling, stop=stop, after=after):
+        pieces = self.stream(
+            prompts, max_new_tokens=max_new_tokens, sampling=sampling, stop=stop, after=after, keep_last=keep_last
+        )
+        for piece in pieces:
             texts[piece.prompt] += piece.text
             if piece.finish_reason is not None:
                 completions[piece.prompt] = Completion(texts[piece.prompt], piece.finish_reason, piece.num_tokens)
@@ -97,6 +101,7 @@ class TextGenerator:
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
         after: DecodingState | None = None,
+        keep_last: int | None = None,
     ) -> Iterator[Piece]:
         """Completions as they are written, a piece for each token of each prompt that is not finished.
 
@@ -108,6 +113,7 @@ class TextGenerator:
             sampling: None: greedy.
             stop: strings that end a completion where they appear in it.
             after: a state that all prompts go on from, as `read` returns it.
+            keep_last: read the last so many tokens of a prompt only; None: all.
 
         Raises:
             ConfigError: max_new_tokens or a stop string cannot be.
@@ -117,7 +123,8 @@ class TextGenerator:
         problems += ["stop: an empty string would stop at once; leave it out"] if "" in stop else []
         if problems:
             raise ConfigError(problems)
-        tokens = [self._tokens(prompt, after) for prompt in prompts]
+        first = None if keep_last is None else -keep_last
+        tokens = [self._tokens(prompt, after)[first:] for prompt in prompts]
         self._warn(max(map(len, tokens), default=0), max_new_tokens, after)
         return self._pieces(tokens, max_new_tokens, sampling or Sampling(), stop, after)
 

@@ -1,0 +1,218 @@
+"""Our models as lm-eval sees them: the model class `rla_exp`.
+
+import rla_exp.eval.adapter  # registers it
+lm_eval.simple_evaluate(model="rla_exp", model_args={"run": "runs/..."}, tasks=["lambada_openai"])
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
+
+from rla_exp.data.tokenizer import Tokenizer
+from rla_exp.errors import ConfigError
+from rla_exp.eval.context_rule import ContextRule
+from rla_exp.eval.restore import load_run
+from rla_exp.eval.scoring import Request, Scorer
+from rla_exp.generation import Sampling, TextGenerator
+from rla_exp.models import LanguageModel
+
+logger = logging.getLogger(__name__)
+
+NAME = "rla_exp"
+DEFAULT_MAX_NEW_TOKENS = 256
+"""Where a task does not say, as lm-eval's own models have it."""
+_LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+_KNOWN = {"until", "do_sample", "temperature", "top_k", "top_p", *_LENGTHS}
+
+
+class TextModel(Protocol):
+    """What can be evaluated on text; `LoadedRun` is one."""
+
+    @property
+    def model(self) -> LanguageModel:
+        """In evaluation mode."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """None where the data are no text."""
+        ...
+
+    @property
+    def train_length(self) -> int:
+        """Tokens of the longest training sequence."""
+        ...
+
+
+class _Generation(NamedTuple):
+    """How a completion is made; requests that agree in it go together."""
+
+    stop: tuple[str, ...]
+    max_new_tokens: int
+    sampling: Sampling
+
+
+@register_model(NAME)
+class RlaLM(TemplateLM):  # type: ignore[misc]
+    """One rule for how much is seen (`context`), no padding, and every common beginning read once."""
+
+    def __init__(
+        self,
+        source: TextModel,
+        *,
+        context: ContextRule | str = "full",
+        batch_size: int | str = 32,
+        reuse: bool = True,
+    ) -> None:
+        """batch_size: rows at a time; results do not depend on it.
+
+        Raises:
+            ConfigError: the model knows no text, or a setting cannot be.
+        """
+        super().__init__()
+        if source.tokenizer is None:
+            raise ConfigError(["lm-eval's tasks are texts, and this run was trained on MQAR; use eval=mqar"])
+        self.source = source
+        self.text_tokenizer = source.tokenizer
+        self.context = ContextRule.parse(context) if isinstance(context, str) else context
+        self.batch_size = _whole_number(batch_size)
+        self.scorer = Scorer(source.model, batch_size=self.batch_size, reuse=reuse)
+        self.generator = TextGenerator(source.model, source.tokenizer)
+        self._device = source.model.embedding.weight.device
+        self._warned = False
+
+    @classmethod
+    def create_from_arg_obj(
+        cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
+    ) -> Any:
+        """From lm-eval's `model_args`: run, and optionally checkpoint, context, batch_size, device."""
+        given = {key: value for key, value in (additional_config or {}).items() if value is not None}
+        given.pop("max_batch_size", None)
+        arguments = {**given, **arg_dict}
+        if "run" not in arguments:
+            raise ConfigError(["model_args: run=FOLDER is missing"])
+        place = {key: arguments.pop(key) for key in ("run", "checkpoint", "device") if key in arguments}
+        run = load_run(place["run"], place.get("checkpoint", "last"), device=place.get("device", "cpu"))
+        return cls(run, **arguments)
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Any:
+        """As `create_from_arg_obj`, from `run=FOLDER,context=full`."""
+        pairs = (part.partition("=") for part in arg_string.split(",") if part)
+        return cls.create_from_arg_obj({key: value for key, _, value in pairs}, additional_config)
+
+    @property
+    def eot_token_id(self) -> int:
+        """The end of a document, which also stands before the first token of one."""
+        return self.text_tokenizer.end
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self._device)
+
+    @property
+    def tokenizer_name(self) -> str:
+        return type(self.text_tokenizer).__name__
+
+    def tok_encode(self, string: str, **_: Any) -> list[int]:
+        """Tokens of a text; there are no special ones to add."""
+        (encoded,) = self.text_tokenizer.encode([string])
+        return [int(token) for token in encoded.tokens[:-1]]
+
+    def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """Log-probability of each continuation in nats, and whether it is greedy decoding's."""
+        scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        return scores
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **_: Any
+    ) -> list[tuple[float, bool]]:
+        cut = [self.context.cut(Request(context, continuation)) for _, context, continuation in requests]
+        self._warn(max((len(context) + len(continuation) - 1 for context, continuation in cut), default=0))
+        return [(score.log_prob, score.is_greedy) for score in self.scorer.score(cut)]
+
+    def loglikelihood_rolling(self, requests: Sequence[Instance], **_: Any) -> list[float]:
+        """Log-probability of each document in nats, under the rule `context`."""
+        windows: list[Request] = []
+        document: list[int] = []
+        for index, request in enumerate(requests):
+            found = self.context.windows(self.tok_encode(request.args[0]), self.prefix_token_id)
+            windows += found
+            document += [index] * len(found)
+        self._warn(max((len(context) + len(scored) - 1 for context, scored in windows), default=0))
+        totals = [0.0] * len(requests)
+        for index, score in zip(document, self.scorer.score(windows), strict=True):
+            totals[index] += score.log_prob
+        return totals
+
+    def generate_until(self, requests: Sequence[Instance], **_: Any) -> list[str]:
+        """A completion of each context, without the stop string that ended it."""
+        groups: dict[_Generation, list[int]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            groups[_generation(request.args[1])].append(index)
+        texts = [""] * len(requests)
+        for how, members in groups.items():
+            room = self.context.prompt_room(how.max_new_tokens)
+            prompts = {index: str(requests[index].args[0]) for index in members}
+            # like lengths together: the shorter ones of a batch wait for the others
+            members.sort(key=lambda index: len(prompts[index]))
+            for start in range(0, len(members), self.batch_size):
+                batch = members[start : start + self.batch_size]
+                completions = self.generator.generate(
+                    [prompts[index] for index in batch],
+                    max_new_tokens=how.max_new_tokens,
+                    sampling=how.sampling,
+                    stop=how.stop,
+                    keep_last=room,
+                )
+                for index, completion in zip(batch, completions, strict=True):
+                    texts[index] = completion.text
+        return texts
+
+    def _warn(self, length: int) -> None:
+        """Say once that a transformer reads farther than it was trained to."""
+        if self.source.model.config.mixer == "attention" and length > self.source.train_length and not self._warned:
+            self._warned = True
+            logger.warning(
+                "warning: inputs of up to %d tokens go beyond the %d tokens that this transformer was trained on; it "
+                "has not learned positions there. context=windowed(%d) cuts them",
+                length,
+                self.source.train_length,
+                self.source.train_length,
+            )
+
+
+def _generation(arguments: Mapping[str, Any]) -> _Generation:
+    """From a task's generation_kwargs.
+
+    Raises:
+        ConfigError: a setting that our generation does not have.
+    """
+    unknown = sorted(set(arguments) - _KNOWN)
+    if unknown:
+        raise ConfigError([f"generation_kwargs.{key}={arguments[key]}: not supported" for key in unknown])
+    until = arguments.get("until") or []
+    stop = (until,) if isinstance(until, str) else tuple(until)
+    lengths = [arguments[name] for name in _LENGTHS if arguments.get(name) is not None]
+    temperature = float(arguments.get("temperature") or 0.0)
+    if arguments.get("do_sample") is False or temperature == 0:
+        sampling = Sampling()
+    else:
+        chosen = {name: arguments[name] for name in ("top_k", "top_p") if arguments.get(name)}
+        sampling = Sampling(temperature=temperature, **chosen)
+    max_new_tokens = int(lengths[0]) if lengths else DEFAULT_MAX_NEW_TOKENS
+    return _Generation(tuple(text for text in stop if text), max_new_tokens, sampling)
+
+
+def _whole_number(value: int | str) -> int:
+    if not str(value).isdecimal() or int(value) < 1:
+        raise ConfigError([f"batch_size={value}: must be a whole number from 1 on"])
+    return int(value)

@@ -1,0 +1,118 @@
+"""Scores of a run in evaluations/<suite>.json: written task by task, read by tables without any model.
+
+{
+  "suite": "language",
+  "settings": {"context": "full", "checkpoint_sha256": ..., ...},   what two files must agree in to be compared
+  "provenance": {...},                                              sources, commit, device, torch
+  "tasks": {"arc_easy": {"version": 1.0, "n": 2376, "seconds": 12.3, "details": [],
+                         "metrics": {"acc": {"value": 0.44, "stderr": 0.01, "higher_is_better": true}}}}
+}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rla_exp.errors import RunError
+from rla_exp.runs.files import read_json, write_json
+
+EVALUATION_FOLDER = "evaluations"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number."""
+
+    value: float
+    stderr: float | None
+    """Standard error of the value over the documents; None where the metric has none."""
+    higher_is_better: bool | None
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """What a task came to."""
+
+    version: str | float | None
+    n: int
+    """Documents."""
+    metrics: dict[str, Score]
+    seconds: float
+    """Wall time, loading of the data included."""
+    details: list[dict[str, Any]] = field(default_factory=list)
+    """Further numbers by document group, as needles have by length and depth."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A suite's file; a task that is not in `tasks` is not finished."""
+
+    suite: str
+    settings: dict[str, Any]
+    """What the numbers follow from beside the model's code: checkpoint, context rule, tokenizer, limit, versions."""
+    provenance: dict[str, Any]
+    tasks: dict[str, TaskScores]
+
+
+def evaluation_file(run: Path, suite: str) -> Path:
+    """Where a suite's scores of the run folder `run` are."""
+    return run / EVALUATION_FOLDER / f"{suite}.json"
+
+
+def read_evaluation(run: Path, suite: str) -> Evaluation | None:
+    """A suite's scores; None where there are none.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    file = evaluation_file(run, suite)
+    content = read_json(file)
+    if content is None:
+        return None
+    try:
+        tasks = {
+            name: TaskScores(**{**task, "metrics": {key: Score(**score) for key, score in task["metrics"].items()}})
+            for name, task in content["tasks"].items()
+        }
+        return Evaluation(content["suite"], content["settings"], content["provenance"], tasks)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{file} is damaged ({error}); delete it to have the suite evaluated again") from error
+
+
+def write_evaluation(run: Path, evaluation: Evaluation) -> None:
+    """Replace a suite's scores, atomically.
+
+    Raises:
+        RunError: the folder cannot be written.
+        ValueError: a number is not finite; it must never reach a table.
+    """
+    for task, scores in evaluation.tasks.items():
+        for name, score in scores.metrics.items():
+            if not math.isfinite(score.value):
+                raise ValueError(f"{task}: {name} is {score.value}, an evaluation holds finite numbers only")
+    file = evaluation_file(run, evaluation.suite)
+    try:
+        file.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {file.parent}: {error.strerror or error}") from error
+    write_json(file, asdict(evaluation))
+
+
+def read_scores(run: Path) -> Mapping[str, Score]:
+    """All scores of the run folder `run` by key: `eval/<suite>/<task>/<metric>`.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    scores = {}
+    for file in sorted((run / EVALUATION_FOLDER).glob("*.json")):
+        evaluation = read_evaluation(run, file.stem)
+        assert evaluation is not None
+        for task, found in evaluation.tasks.items():
+            for metric, score in found.metrics.items():
+                scores[f"eval/{evaluation.suite}/{task}/{metric}"] = score
+    return scores
