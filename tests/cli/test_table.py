@@ -97,7 +97,7 @@ def _no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(threads: int) -> None:
         raise AssertionError("a process would be started")
 
-    monkeypatch.setattr(pool, "process_context", refuse)
+    monkeypatch.setattr("rla_exp.sweep.processes.process_context", refuse)
 
 
 def folders(tmp_path: Path, name: str = "*") -> list[Path]:

@@ -7,7 +7,7 @@ import pytest
 from rla_exp.config import compose
 from rla_exp.config.schema import MqarConfig
 from rla_exp.report import TableSpec
-from rla_exp.report.spec_file import LearnedColumn, MetricColumn
+from rla_exp.report.columns import LearnedColumn, MetricColumn
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
 ROWS = (

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,9 +41,9 @@ def test_csv_holds_plain_numbers_and_leaves_empty_what_is_unknown(table: Table) 
         "group",
         "row",
         "label",
-        *(f"accuracy:{name}" for name in ("mean", "sd", "n", "failed", "missing")),
+        *(f"accuracy:{name}" for name in ("mean", "sd", "n", "low", "high")),
     ]
-    assert len(header) == 3 + 5 * 6
+    assert len(header) == 3 + 11 * 6
     cells = {(row[0], row[1]): dict(zip(header, row, strict=True)) for row in rows}
     assert list(cells) == [(group, row) for group in ("rla", "rdn") for row in ("full", "no_clip", "value_state")]
     full = cells["rla", "full"]
@@ -53,6 +54,14 @@ def test_csv_holds_plain_numbers_and_leaves_empty_what_is_unknown(table: Table) 
         "0.125",
     )
     assert float(full["accuracy:sd"]) == pytest.approx(0.02, rel=1e-13)
+    # mean 0.92, sd 0.02, n 3: half the interval is 4.302653 * 0.02 / sqrt(3)
+    assert float(full["accuracy:high"]) == pytest.approx(0.92 + 0.04968275, rel=1e-7)
+    assert full["accuracy:difference"] == ""
+    # -0.40, -0.41, -0.39: t = -40 sqrt(3), and P(|T| > t) = 1 - t / sqrt(2 + t^2) with 2 degrees of freedom
+    clipped = cells["rla", "no_clip"]
+    assert float(clipped["accuracy:difference"]) == pytest.approx(-0.4, rel=1e-13)
+    assert float(clipped["accuracy:difference_low"]) == pytest.approx(-0.4 - 0.024841375, rel=1e-7)
+    assert float(clipped["accuracy:p"]) == pytest.approx(1 - math.sqrt(4800 / 4802), rel=1e-6)
     failed = cells["rdn", "value_state"]
     assert [failed[f"accuracy:{name}"] for name in ("mean", "sd", "n", "failed", "missing")] == ["", "", "0", "3", "0"]
     assert [failed[f"bits:{name}"] for name in ("mean", "sd", "n", "failed", "missing")] == ["", "", "0", "0", "3"]
@@ -81,6 +90,9 @@ def test_cells_lead_back_to_their_runs(table: Table) -> None:
     assert (difference["reference"], difference["n"]) == ("full", 2)
     assert difference["sd"] == pytest.approx(0.06 / 2**0.5, rel=1e-12)
     assert difference["half_width"] == pytest.approx(12.7062047 * 0.03, rel=1e-7)
+    # t = 2/3 with 1 degree of freedom
+    assert difference["p"] == pytest.approx(1 - 2 * math.atan(2 / 3) / math.pi, rel=1e-9)
+    assert cell.pop("half_width") == pytest.approx(12.7062047 * 0.01, rel=1e-7)
     selection = cell.pop("selection")
     assert (selection["metric"], selection["mean"]) == ("valid/accuracy", pytest.approx(0.94, rel=1e-14))
     folder = "default/rla-value_state-mqar-00000000"

@@ -119,8 +119,8 @@ def test_unknown_keys_and_wrong_references_are_reported_together(tables: Path) -
         "scales.cpu.studies.text.rows: row value_stat is unknown; known: full, no_clip, value_state; "
         "did you mean value_state?",
         "scales.large.seeds: [7, 7]; seeds are distinct integers from 0 on",
-        "scales.large.warnings: key warnings is unknown; known: warning, caption, lr_rule, seeds, overrides, studies; "
-        "did you mean warning?",
+        "scales.large.warnings: key warnings is unknown; known: warning, caption, lr_rule, seeds, overrides, studies, "
+        "learning_rates, plan; did you mean warning?",
     ]
 
 
@@ -131,7 +131,7 @@ def test_unknown_keys_and_wrong_references_are_reported_together(tables: Path) -
         (
             "{label: full, ov",
             "{label: full, rows: 1, ov",
-            "rows.full.rows: key rows is unknown; known: label, overrides",
+            "rows.full.rows: key rows is unknown; known: label, overrides, reference",
         ),
         (
             "text: {label: Text}",

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from rla_exp.report.summary import paired_difference, student_t_quantile, summarize
+from rla_exp.report.summary import paired_difference, student_t_quantile, student_t_two_sided, summarize
 
 
 def test_mean_and_sample_standard_deviation() -> None:
@@ -66,3 +66,40 @@ def test_one_pair_tells_nothing_apart_and_no_pair_is_no_difference() -> None:
     assert difference is not None
     assert (difference.n, difference.mean, difference.half_width, difference.told_apart) == (1, 1.0, None, False)
     assert paired_difference({0: 1.0}, {1: 0.0}, "full") is None
+
+
+@pytest.mark.parametrize(
+    ("t", "degrees", "p"),
+    # one and two degrees in closed form, the others from printed tables
+    [
+        (1.0, 1, 0.5),
+        (-2.0, 2, 1 - 2 / math.sqrt(6)),
+        (4.540703, 3, 0.02),
+        (2.228139, 10, 0.05),
+        (0.0, 5, 1.0),
+        (1e6, 4, 0.0),
+    ],
+)
+def test_two_sided_probability_of_student_t(t: float, degrees: int, p: float) -> None:
+    assert student_t_two_sided(t, degrees) == pytest.approx(p, abs=2e-6)
+
+
+def test_p_is_at_most_five_percent_where_the_interval_leaves_out_zero() -> None:
+    for values in ([1.0, 1.0, 1.5], [1.0, 1.0, 4.0], [0.3, 0.1, 0.2, 0.25]):
+        difference = paired_difference(dict(enumerate(values)), dict.fromkeys(range(4), 0.0), "full")
+        assert difference is not None
+        assert difference.p is not None
+        assert (difference.p < 0.05) == difference.told_apart
+
+
+@pytest.mark.parametrize(("values", "p"), [([0.5, 0.5], 0.0), ([0.0, 0.0], 1.0), ([0.5], None)])
+def test_p_without_a_spread(values: list[float], p: float | None) -> None:
+    difference = paired_difference(dict(enumerate(values)), {0: 0.0, 1: 0.0}, "full")
+    assert difference is not None
+    assert difference.p == p
+
+
+def test_the_interval_of_a_mean() -> None:
+    summary = summarize([1.0, 2.0, 6.0])
+    assert summary is not None
+    assert summary.half_width == pytest.approx(4.3026527 * math.sqrt(7 / 3), rel=1e-7)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from rich.console import RenderableType
 
 from rla_exp.cli.key_values import Key, describe_keys, read_key_values, seed_list, whole_number, yes_or_no
 from rla_exp.cli.outcome import exit_code
@@ -24,8 +22,11 @@ from rla_exp.report import (
     check_writable,
     collect,
     render_rich,
+    table_names,
     write_table,
 )
+from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
+from rla_exp.report.outcome import Outcome
 from rla_exp.runs import sources_hash
 from rla_exp.runs.files import expand_home
 from rla_exp.sweep.job import Job, JobOutcome
@@ -33,8 +34,10 @@ from rla_exp.sweep.plan import compose_runs, plan_jobs
 from rla_exp.sweep.recorded import is_finished
 from rla_exp.sweep.run import run_sweep
 
+ALL = "all"
+
 KEYS = {
-    "table": Key(str, "a file of conf/table", "which table; default ablation"),
+    "table": Key(str, "a file of conf/table, or all", "which table, or all of them in turn; default ablation"),
     "scale": Key(str, "a scale of that table, such as smoke, cpu, gpu or paper", "how large; default cpu"),
     "seeds": Key(seed_list, "distinct whole numbers from 0 on, as in 0,1,2", "instead of the scale's own seeds"),
     "jobs": Key(whole_number, "a whole number from 1 on", "runs at a time; default as many as fit on the machine"),
@@ -74,7 +77,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help", "help"} & set(arguments):
         print(HELP)
         return 0
-    return exit_code(lambda: make_table(TableSettings(**read_key_values(arguments, KEYS))))
+    return exit_code(lambda: make_tables(TableSettings(**read_key_values(arguments, KEYS))))
+
+
+def make_tables(settings: TableSettings) -> None:
+    """Make the table, or all of them; one that fails does not stop the others.
+
+    Raises:
+        UserError: a table could not be made, or runs of it failed; for `all` once, after the last table.
+        InterruptedRun: the sweep was asked to stop.
+    """
+    if settings.table != ALL:
+        make_table(settings)
+        return
+    problems = []
+    for name in table_names():
+        print(f"== {name}", flush=True)
+        try:
+            make_table(replace(settings, table=name))
+        except InterruptedRun:
+            raise
+        except UserError as error:
+            print(error, file=sys.stderr)
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise UserError("\n".join([f"{len(problems)} tables have problems:", *(f"  - {text}" for text in problems)]))
 
 
 def make_table(settings: TableSettings) -> None:
@@ -85,27 +112,56 @@ def make_table(settings: TableSettings) -> None:
         InterruptedRun: the sweep was asked to stop; no table was written.
     """
     spec = TableSpec.load(settings.table, settings.scale, settings.seeds)
-    requests = spec.runs()
-    jobs = _plan(requests, settings)
-    folders = {request: job.folder for request, job in zip(requests, jobs, strict=True)}
-    before = collect(spec, folders, mixed=settings.mixed)
-    if not settings.mixed:
-        _refuse_changed_sources(before, jobs)
     # hours of training should not end at a folder that cannot be written
     folder = settings.results / spec.name / spec.scale
     check_writable(folder)
+    choices = _choose_learning_rates(spec, settings)
+    spec = spec.with_learning_rates({(choice.row, choice.study): choice.lr for choice in choices if choice.lr})
+    requests = spec.runs()
+    jobs = _plan(requests, settings)
+    folders = {request: job.folder for request, job in zip(requests, jobs, strict=True)}
 
-    def filling_up() -> RenderableType:
-        return render_rich(collect(spec, folders, mixed=True))
+    def collected(*, mixed: bool) -> Table:
+        return collect(spec, folders, mixed=mixed, choices=choices)
 
-    outcomes = run_sweep(jobs, num_workers=settings.jobs, detail=filling_up)
-    if any(outcome.state == "interrupted" for outcome in outcomes):
-        raise InterruptedRun("the table is not complete and was not written; the same command goes on")
-    write_table(collect(spec, folders, mixed=settings.mixed), folder)
+    before = collected(mixed=settings.mixed)
+    if not settings.mixed:
+        _refuse_changed_sources(before.outcomes, jobs)
+    outcomes = run_sweep(jobs, num_workers=settings.jobs, detail=lambda: render_rich(collected(mixed=True)))
+    _refuse_interrupted(outcomes)
+    write_table(collected(mixed=settings.mixed), folder)
     print()
     print((folder / "table.md").read_text(encoding="utf-8"))
     print("written:", *(str(path) for path in sorted(folder.iterdir())), sep="\n  ")
     _report_failures(outcomes)
+
+
+def _choose_learning_rates(spec: TableSpec, settings: TableSettings) -> list[Choice]:
+    """Train the candidates that the table's rules name, and choose.
+
+    Raises UserError where a candidate failed otherwise than by divergence, or every candidate of a row diverged.
+    """
+    requests = selection_runs(spec)
+    if not requests:
+        return []
+    jobs = _plan(requests, settings)
+    folders = {request: job.folder for request, job in zip(requests, jobs, strict=True)}
+    if not settings.mixed:
+        runs = [run for choice in choose_learning_rates(spec, folders) for run in choice.runs]
+        _refuse_changed_sources(runs, jobs)
+    if not all(is_finished(job.folder) for job in jobs):
+        print(f"choosing learning rates: {len(jobs)} runs", flush=True)
+        outcomes = run_sweep(jobs, num_workers=settings.jobs)
+        _refuse_interrupted(outcomes)
+        _report_failures(outcomes)
+    choices = choose_learning_rates(spec, folders)
+    hopeless = [f"{choice.row} {choice.study}" for choice in choices if choice.lr is None]
+    if hopeless:
+        raise UserError(
+            f"no learning rate can be chosen where every candidate diverged: {', '.join(hopeless)}; "
+            f"give smaller candidates in conf/table/{spec.name}.yaml"
+        )
+    return choices
 
 
 def _plan(requests: Sequence[RunRequest], settings: TableSettings) -> list[Job]:
@@ -113,7 +169,7 @@ def _plan(requests: Sequence[RunRequest], settings: TableSettings) -> list[Job]:
     if settings.retry_failed:
         extra.append("retry_failed=true")
     runs = compose_runs([[*request.overrides, *extra] for request in requests])
-    return plan_jobs(runs, [f"{request.row} {request.study} seed {request.seed}" for request in requests])
+    return plan_jobs(runs, [request.label for request in requests])
 
 
 def _quoted(text: str) -> str:
@@ -121,9 +177,9 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _refuse_changed_sources(table: Table, jobs: Sequence[Job]) -> None:
+def _refuse_changed_sources(runs: Sequence[Outcome], jobs: Sequence[Job]) -> None:
     """Say before the training, not after it, that new runs would not compare with those that are there."""
-    stale = [run for run in table.outcomes if run.state == "done" and run.provenance.get("sources") != sources_hash()]
+    stale = [run for run in runs if run.state == "done" and run.provenance.get("sources") != sources_hash()]
     if not stale or all(is_finished(job.folder) for job in jobs):
         return
     raise MixedRunsError(
@@ -132,6 +188,11 @@ def _refuse_changed_sources(table: Table, jobs: Sequence[Job]) -> None:
         + "\n".join(f"  - {run.folder}" for run in stale)
         + "\nRemove these runs' folders, go back to their sources, or pass mixed=true to put all in one table."
     )
+
+
+def _refuse_interrupted(outcomes: Sequence[JobOutcome]) -> None:
+    if any(outcome.state == "interrupted" for outcome in outcomes):
+        raise InterruptedRun("the table is not complete and was not written; the same command goes on")
 
 
 def _report_failures(outcomes: Sequence[JobOutcome]) -> None:

@@ -1,8 +1,8 @@
-"""Tables and figures, read from the result.json and status.json of runs and from nothing else."""
+"""Tables and figures, read from the files in the folders of runs and from nothing else."""
 
 from rla_exp.report.live import render_rich
 from rla_exp.report.outcome import MixedRunsError
-from rla_exp.report.spec import RunRequest, TableSpec
+from rla_exp.report.spec import RunRequest, TableSpec, table_names
 from rla_exp.report.table import Cell, Table, collect
 from rla_exp.report.write import check_writable, write_table
 
@@ -15,5 +15,6 @@ __all__ = [
     "check_writable",
     "collect",
     "render_rich",
+    "table_names",
     "write_table",
 ]

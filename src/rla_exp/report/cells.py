@@ -6,8 +6,17 @@ from dataclasses import asdict
 from typing import Any
 
 from rla_exp.report.caption import headers, notes
-from rla_exp.report.spec_file import MetricColumn
-from rla_exp.report.table import Cell, Table, selection_metric
+from rla_exp.report.columns import (
+    ComparedColumn,
+    MetricColumn,
+    ReportedColumn,
+    ScoreColumn,
+    TraceColumn,
+    selection_metric,
+)
+from rla_exp.report.learning_rate import Choice
+from rla_exp.report.outcome import Outcome
+from rla_exp.report.table import Cell, Table
 
 
 def to_cells(table: Table) -> dict[str, Any]:
@@ -21,6 +30,10 @@ def to_cells(table: Table) -> dict[str, Any]:
         "seeds": list(spec.seeds),
         "reference": spec.reference,
         "notes": notes(table),
+        "learning_rates": [_choice(choice) for choice in table.choices],
+        "reported": {
+            name: {"title": file.title, "url": file.url, "note": file.note} for name, file in spec.reported.items()
+        },
         "mixed": any(origin.is_mixed for origin in table.origins),
         "columns": {
             key: {"study": study, "label": label, "kind": spec.columns[key].kind}
@@ -42,28 +55,49 @@ def _cell(table: Table, cell: Cell) -> dict[str, Any]:
         "text": cell.text,
         "planned": len(cell.runs),
         "failed": cell.count("failed"),
-        "missing": cell.count("missing"),
+        "missing": cell.num_missing,
         **(asdict(cell.summary) if cell.summary else {"n": 0, "mean": None, "sd": None, "min": None, "max": None}),
+        "half_width": cell.summary.half_width if cell.summary else None,
         "values": cell.values,
         "best": cell.best,
         "mark": cell.mark,
         "difference": asdict(cell.difference) if cell.difference else None,
-        "runs": [
-            {
-                "study": run.request.study,
-                "seed": run.request.seed,
-                "state": run.state,
-                "folder": run.folder or None,
-                "error": run.error,
-            }
-            for run in cell.runs
+        "runs": [_run(run) for run in cell.runs],
+    }
+    if isinstance(column, ReportedColumn):
+        value = table.spec.reported[column.source].value(column.value)
+        content["reported"] = {"source": column.source, "where": value.source, "unit": value.unit}
+    if isinstance(column, MetricColumn | ScoreColumn | TraceColumn):
+        content["metric"] = column.metric
+    if isinstance(column, ComparedColumn) and column.direction is not None:
+        content["selection"] = {
+            "metric": selection_metric(column) if isinstance(column, MetricColumn) else column.metric,
+            "mean": cell.selection.mean if cell.selection else None,
+        }
+    return content
+
+
+def _run(run: Outcome) -> dict[str, Any]:
+    return {
+        "study": run.request.study,
+        "seed": run.request.seed,
+        "state": run.state,
+        "folder": run.folder or None,
+        "error": run.error,
+    }
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    group, _, row = choice.row.partition("/")
+    return {
+        "group": group,
+        "row": row,
+        "study": choice.study,
+        "metric": choice.rule.metric,
+        "lr": choice.lr,
+        "at_edge": choice.at_edge,
+        "candidates": [
+            {"lr": candidate.lr, "score": candidate.score, "runs": [_run(run) for run in candidate.runs]}
+            for candidate in choice.candidates
         ],
     }
-    if isinstance(column, MetricColumn):
-        content["metric"] = column.metric
-        if column.direction is not None:
-            content["selection"] = {
-                "metric": selection_metric(column),
-                "mean": cell.selection.mean if cell.selection else None,
-            }
-    return content

@@ -8,9 +8,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from rla_exp.report.caption import MARKS, headers, marked, notes
+from rla_exp.report.columns import AnyColumn, ConstantColumn, CountColumn, LearningRateColumn, ReportedColumn
 from rla_exp.report.number import format_number
-from rla_exp.report.spec_file import AnyColumn, FailedColumn, LearnedColumn
 from rla_exp.report.table import Cell, Table
+
+UNCHANGING = ConstantColumn | LearningRateColumn | ReportedColumn
 
 
 def render_rich(table: Table, *, final: bool = False) -> RenderableType:
@@ -31,7 +33,7 @@ def render_rich(table: Table, *, final: bool = False) -> RenderableType:
     )
     view.add_column("", no_wrap=True)
     # what never changes is no news
-    shown = [key for key, column in spec.columns.items() if final or column.kind != "constant"]
+    shown = [key for key, column in spec.columns.items() if final or not isinstance(column, UNCHANGING)]
     for study, label in (headers(table)[key] for key in shown):
         view.add_column(Text(f"{study}\n{label}" if study else f"\n{label}"), justify="right", overflow="fold")
     for index, row in enumerate(spec.rows):
@@ -54,11 +56,11 @@ def _full(cell: Cell) -> Text:
 
 
 def _short(cell: Cell, column: AnyColumn) -> Text:
-    if not cell.runs:
+    if not cell.runs or isinstance(column, UNCHANGING):
         return Text(cell.text, style="dim")
     if cell.summary is None:
         return Text("failed", style="red") if cell.count("failed") else Text("missing", style="dim")
-    if isinstance(column, LearnedColumn | FailedColumn):
-        return Text(cell.number.replace(" of ", "/"), style="dim" if cell.count("missing") else "")
+    if isinstance(column, CountColumn):
+        return Text(cell.number.replace(" of ", "/"), style="dim" if cell.num_missing else "")
     text = format_number(cell.summary.mean, column.format) + MARKS[cell.mark]
-    return Text(text, style="bold" if cell.best else "dim" if cell.count("missing") else "")
+    return Text(text, style="bold" if cell.best else "dim" if cell.num_missing else "")

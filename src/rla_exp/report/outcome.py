@@ -1,14 +1,16 @@
-"""What became of each run that a table needs, read from its result.json and status.json and from nothing else."""
+"""What became of each run that a table needs, read from the files of its folder and from nothing else."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rla_exp.errors import UserError
+from rla_exp.errors import NonFiniteError, UserError
+from rla_exp.report.columns import TraceColumn
+from rla_exp.report.scores import read_scores
 from rla_exp.report.spec import RunRequest, TableSpec
 from rla_exp.runs import RunFolder
 
@@ -29,14 +31,30 @@ class Outcome:
     timing: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    diverged: bool = False
+    """It failed because a loss or gradient was not finite: a finding, no fault."""
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of its evaluation suites, those that the table shows."""
+    lines: Sequence[Mapping[str, Any]] = ()
+    """Of metrics.jsonl, where the table shows what happened over training."""
 
 
 def read_outcomes(spec: TableSpec, folders: Mapping[RunRequest, Path]) -> list[Outcome]:
     """One outcome a run of the table. A run whose folder is not given is missing."""
-    return [_read_outcome(request, folders.get(request)) for request in spec.runs()]
+    traced = {column.study for column in spec.columns.values() if isinstance(column, TraceColumn)}
+    return [
+        _with_more(
+            read_outcome(request, folders.get(request)),
+            folders.get(request),
+            spec.suites(request.study),
+            traced=request.study in traced,
+        )
+        for request in spec.runs()
+    ]
 
 
-def _read_outcome(request: RunRequest, path: Path | None) -> Outcome:
+def read_outcome(request: RunRequest, path: Path | None) -> Outcome:
+    """One run's end and numbers. A run whose folder is not given is missing."""
     if path is None:
         return Outcome(request, "missing", "")
     name = "/".join(path.parts[-3:])
@@ -45,7 +63,8 @@ def _read_outcome(request: RunRequest, path: Path | None) -> Outcome:
     if result is None:
         status = folder.read_status()
         if status is not None and status.state == "failed":
-            return Outcome(request, "failed", name, error=status.error)
+            diverged = (status.error or "").startswith(f"{NonFiniteError.__name__}:")
+            return Outcome(request, "failed", name, error=status.error, diverged=diverged)
         return Outcome(request, "missing", name)
     wrong = [key for key, value in {**result.metrics, **result.timing}.items() if not math.isfinite(value)]
     return Outcome(
@@ -56,7 +75,15 @@ def _read_outcome(request: RunRequest, path: Path | None) -> Outcome:
         result.timing,
         result.provenance,
         f"not finite: {', '.join(sorted(wrong))}" if wrong else None,
+        diverged=bool(wrong),
     )
+
+
+def _with_more(run: Outcome, path: Path | None, suites: Sequence[str], *, traced: bool) -> Outcome:
+    if path is None or run.state == "missing":
+        return run
+    scores = {suite: found for suite in suites if (found := read_scores(path, suite)) is not None}
+    return replace(run, scores=scores, lines=RunFolder(path).read_metrics() if traced else ())
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,7 +13,15 @@ from yaml import YAMLError
 
 from rla_exp.config.locate import conf_dir
 from rla_exp.errors import ConfigError
-from rla_exp.report.spec_file import AnyColumn, MetricColumn, TableFile, parse_table_file, unknown_name
+from rla_exp.report.columns import AnyColumn, PanelColumn, ReportedColumn, ScoreColumn, study_of
+from rla_exp.report.reported import ReportedFile, load_reported
+from rla_exp.report.spec_file import Assumption, LearningRateRule, TableFile, parse_table_file
+from rla_exp.report.unknown import unknown_name
+
+
+def table_names(folder: Path | None = None) -> list[str]:
+    """The tables of conf/table/, sorted."""
+    return sorted(file.stem for file in (conf_dir() / "table" if folder is None else folder).glob("*.yaml"))
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,8 @@ class Row:
     key: str
     label: str
     overrides: tuple[str, ...]
+    reference: str
+    """Key of the row of the same group that it is compared with."""
 
     @property
     def id(self) -> str:
@@ -49,6 +60,18 @@ class RunRequest:
     row: str
     study: str
     seed: int
+    tried_lr: float | None = None
+    """The candidate that it tries, where it is a run of the choice of a learning rate."""
+
+    @property
+    def label(self) -> str:
+        """What a display calls it."""
+        return f"{self.row} {self.study} {f'lr {self.tried_lr:g} ' if self.tried_lr else ''}seed {self.seed}"
+
+    def setting(self, key: str) -> str | None:
+        """The text of one override, such as optim.lr; None where it is not among them."""
+        found = [value for name, _, value in (text.partition("=") for text in self.overrides) if name.strip() == key]
+        return found[-1] if found else None
 
 
 @dataclass(frozen=True)
@@ -66,6 +89,14 @@ class TableSpec:
     rows: tuple[Row, ...]
     studies: dict[str, Study]
     columns: dict[str, AnyColumn]
+    figure: Literal["dots", "curves"]
+    assumption: Assumption | None
+    reported: dict[str, ReportedFile]
+    """The sources of reported columns, by name."""
+    rules: dict[str, LearningRateRule]
+    """How learning rates are chosen, by study."""
+    learning_rates: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """What was chosen, by row id and study."""
 
     @classmethod
     def load(
@@ -79,7 +110,7 @@ class TableSpec:
         folder = conf_dir() / "table" if folder is None else folder
         path = folder / f"{name}.yaml"
         if not path.is_file():
-            raise ConfigError([unknown_name("table", name, sorted(file.stem for file in folder.glob("*.yaml")))])
+            raise ConfigError([unknown_name("table", name, table_names(folder))])
         try:
             raw = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
         except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
@@ -110,7 +141,14 @@ class TableSpec:
             for key, study in settings.studies.items()
         }
         rows = tuple(
-            Row(group_key, group.label, row_key, row.label, merge_overrides(group.overrides, row.overrides))
+            Row(
+                group_key,
+                group.label,
+                row_key,
+                row.label,
+                merge_overrides(group.overrides, row.overrides),
+                row.reference or file.reference,
+            )
             for group_key, group in file.groups.items()
             for row_key, row in file.rows.items()
             if any(row_key in study.rows for study in studies.values())
@@ -119,8 +157,13 @@ class TableSpec:
             key: column
             for key, column in file.columns.items()
             if (column.scales is None or scale in column.scales)
-            and (column.kind == "failed" or column.study in studies)
+            and (study_of(column) is None or study_of(column) in studies)
         }
+        sources = {column.source: column for column in columns.values() if isinstance(column, ReportedColumn)}
+        reported = {source: load_reported(source) for source in sources}
+        for column in columns.values():
+            if isinstance(column, ReportedColumn):
+                reported[column.source].value(column.value)
         return cls(
             name=name,
             scale=scale,
@@ -133,23 +176,45 @@ class TableSpec:
             rows=rows,
             studies=studies,
             columns=columns,
+            figure=file.figure,
+            assumption=settings.plan,
+            reported=reported,
+            rules=settings.learning_rates,
         )
 
     @property
-    def figure_columns(self) -> dict[str, MetricColumn]:
+    def figure_columns(self) -> dict[str, PanelColumn]:
         """The columns that have a panel in the figure, by key."""
-        columns = {key: column for key, column in self.columns.items() if isinstance(column, MetricColumn)}
+        columns = {key: column for key, column in self.columns.items() if isinstance(column, PanelColumn)}
         return {key: column for key, column in columns.items() if column.figure}
+
+    def suites(self, study: str) -> list[str]:
+        """The evaluation suites that columns show of a study's runs."""
+        columns = [column for column in self.columns.values() if isinstance(column, ScoreColumn)]
+        return list(dict.fromkeys(column.suite for column in columns if column.study == study))
 
     def runs(self) -> list[RunRequest]:
         """Every run of the table. Seed by seed, so that an unfinished table compares all rows."""
         return [
-            RunRequest(merge_overrides(study.overrides, row.overrides, [f"seed={seed}"]), row.id, study.key, seed)
+            RunRequest(
+                merge_overrides(study.overrides, row.overrides, self._learning_rate(row, study), [f"seed={seed}"]),
+                row.id,
+                study.key,
+                seed,
+            )
             for seed in self.seeds
             for study in self.studies.values()
             for row in self.rows
             if row.key in study.rows
         ]
+
+    def with_learning_rates(self, chosen: Mapping[tuple[str, str], float]) -> TableSpec:
+        """The table with these learning rates, by row id and study."""
+        return replace(self, learning_rates=dict(chosen))
+
+    def _learning_rate(self, row: Row, study: Study) -> list[str]:
+        chosen = self.learning_rates.get((row.id, study.key))
+        return [] if chosen is None else [f"optim.lr={chosen:g}"]
 
 
 def merge_overrides(*layers: Sequence[str]) -> tuple[str, ...]:

@@ -3,105 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from rla_exp.config.wording import closest, did_you_mean
 from rla_exp.errors import ConfigError
-from rla_exp.report.number import check_format
-
-
-class Section(BaseModel):
-    """A section of the file: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from rla_exp.report.columns import AnyColumn, Direction, Section, study_of
+from rla_exp.report.unknown import unknown_name
 
 
 class Variant(Section):
     """A group or a row: what it is called and the overrides that make it."""
 
     label: str
-    overrides: list[str] = []
+    overrides: list[str] = Field(default_factory=list)
+
+
+class RowFile(Variant):
+    """A row: run in every group."""
+
+    reference: str | None = None
+    """The row that it is compared with; null: the table's reference."""
 
 
 class StudyFile(Section):
     """A task that rows are run on. A scale adds its settings."""
 
     label: str
-    overrides: list[str] = []
-
-
-Format = Annotated[str, AfterValidator(check_format)]
-
-
-class ColumnFile(Section):
-    """What the columns of every kind share."""
-
-    label: str
-    scales: list[str] | None = None
-    """Scales that show the column; null: all."""
-
-
-class MetricColumn(ColumnFile):
-    """A number of result.json's `metrics`, summarized over seeds."""
-
-    kind: Literal["metric"]
-    study: str
-    metric: str
-    direction: Literal["max", "min"] | None = None
-    """Which way is better; null: neither, so that no cell is marked."""
-    format: Format
-    limits: tuple[float, float] | None = None
-    """Ends of the figure's axis."""
-    figure: bool = False
-    """Whether the figure has a panel for it."""
-
-
-class ConstantColumn(ColumnFile):
-    """A number of `metrics` that is the model's own, such as its size: shown once, not as a spread over seeds."""
-
-    kind: Literal["constant"]
-    study: str
-    metric: str
-    format: Format
-
-
-class TimingColumn(ColumnFile):
-    """A number of result.json's `timing`; never marked as best, for it depends on what else the machine does."""
-
-    kind: Literal["timing"]
-    study: str
-    timing: str
-    format: Format
-
-
-class LearnedColumn(ColumnFile):
-    """How many seeds ended with `metric` above a threshold; a failed seed has not learned."""
-
-    kind: Literal["learned"]
-    study: str
-    metric: str
-    above: float
-
-
-class FailedColumn(ColumnFile):
-    """How many of a row's runs failed, over all studies."""
-
-    kind: Literal["failed"]
-
-
-AnyColumn = Annotated[
-    MetricColumn | ConstantColumn | TimingColumn | LearnedColumn | FailedColumn, Field(discriminator="kind")
-]
+    overrides: list[str] = Field(default_factory=list)
 
 
 class ScaleStudy(Section):
     """What a study is at one scale."""
 
-    overrides: list[str] = []
+    overrides: list[str] = Field(default_factory=list)
     rows: list[str] | None = None
     """Rows that are run (in every group); null: all."""
+
+
+class LearningRateRule(Section):
+    """How each row of a study gets its learning rate: the candidate with the best mean score on validation data."""
+
+    candidates: list[float] = Field(min_length=2)
+    seeds: list[int] = Field(min_length=1)
+    share: float = Field(gt=0, le=1)
+    """Share of the study's steps that the candidates are trained for."""
+    metric: str = Field(pattern="^valid/")
+    direction: Direction
+
+
+class Assumption(Section):
+    """What a plan assumes of a machine where no run has been measured."""
+
+    flops_per_s: float = Field(gt=0)
+    """Floating-point operations a second that training sustains in one job."""
+    jobs: int = Field(ge=1)
+    """Jobs at a time."""
+    machine: str
+    """The machine, and where the rate comes from."""
 
 
 class ScaleFile(Section):
@@ -112,8 +71,11 @@ class ScaleFile(Section):
     caption: str
     lr_rule: str
     seeds: list[int] = Field(min_length=1)
-    overrides: list[str] = []
+    overrides: list[str] = Field(default_factory=list)
     studies: dict[str, ScaleStudy] = Field(min_length=1)
+    learning_rates: dict[str, LearningRateRule] = Field(default_factory=dict)
+    """By study; a study that is not named has the learning rate of its overrides."""
+    plan: Assumption | None = None
 
 
 class TableFile(Section):
@@ -121,11 +83,14 @@ class TableFile(Section):
 
     title: str
     caption: str
+    kind: Literal["runs"] = "runs"
     reference: str
     """The row that paired differences are taken to, in each group."""
-    overrides: list[str] = []
+    figure: Literal["dots", "curves"] = "dots"
+    """dots: a line a row, seeds beside their mean. curves: traces over the steps of training."""
+    overrides: list[str] = Field(default_factory=list)
     groups: dict[str, Variant] = Field(min_length=1)
-    rows: dict[str, Variant] = Field(min_length=1)
+    rows: dict[str, RowFile] = Field(min_length=1)
     studies: dict[str, StudyFile] = Field(min_length=1)
     columns: dict[str, AnyColumn] = Field(min_length=1)
     scales: dict[str, ScaleFile] = Field(min_length=1)
@@ -151,19 +116,17 @@ def parse_table_file(raw: object, source: str) -> TableFile:
     return file
 
 
-def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
-    """'row value_stat is unknown; known: ...; did you mean value_state?'"""
-    known = list(known)
-    guess = did_you_mean(closest(str(name), known))
-    return f"{what} {name} is unknown; known: {', '.join(known)}{guess}"
-
-
 def _wrong_references(file: TableFile) -> list[str]:
     problems = []
     if file.reference not in file.rows:
         problems.append(f"reference: {unknown_name('row', file.reference, file.rows)}")
+    problems += [
+        f"rows.{key}.reference: {unknown_name('row', row.reference, file.rows)}"
+        for key, row in file.rows.items()
+        if row.reference is not None and row.reference not in file.rows
+    ]
     for key, column in file.columns.items():
-        study = getattr(column, "study", None)
+        study = study_of(column)
         if study is not None and study not in file.studies:
             problems.append(f"columns.{key}.study: {unknown_name('study', study, file.studies)}")
         problems += [
@@ -183,6 +146,11 @@ def _wrong_references(file: TableFile) -> list[str]:
                 for row in setting.rows or []
                 if row not in file.rows
             ]
+        problems += [
+            f"scales.{key}.learning_rates: {unknown_name('study', study, scale.studies)}"
+            for study in scale.learning_rates
+            if study not in scale.studies
+        ]
     problems += [
         f"{where}: override {override!r} is not of the form key=value"
         for where, overrides in _all_overrides(file)
@@ -226,8 +194,10 @@ def _fields_beside(raw: object, keys: list[int | str]) -> list[str]:
     match keys:
         case [_]:
             section: type[Section] = TableFile
-        case ["groups" | "rows", _, _]:
+        case ["groups", _, _]:
             section = Variant
+        case ["rows", _, _]:
+            section = RowFile
         case ["studies", _, _]:
             section = StudyFile
         case ["columns", name, _]:
@@ -236,6 +206,10 @@ def _fields_beside(raw: object, keys: list[int | str]) -> list[str]:
             section = next(cls for annotation, cls in kinds.items() if get_args(annotation) == (kind,))
         case ["scales", _, "studies", _, _]:
             section = ScaleStudy
+        case ["scales", _, "learning_rates", _, _]:
+            section = LearningRateRule
+        case ["scales", _, "plan", _]:
+            section = Assumption
         case _:
             section = ScaleFile
     return list(section.model_fields)

@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from rla_exp.errors import ConfigError
+from rla_exp.report.cell import NOT_RUN, Cell
+from rla_exp.report.columns import (
+    AnyColumn,
+    ComparedColumn,
+    ConstantColumn,
+    CountColumn,
+    LearningRateColumn,
+    ReportedColumn,
+    selection_metric,
+    study_of,
+)
+from rla_exp.report.comparison import compare, number_of
+from rla_exp.report.learning_rate import Choice
 from rla_exp.report.number import format_number, format_spread
 from rla_exp.report.outcome import Origin, Outcome, read_origins, read_outcomes, refuse_mixed
 from rla_exp.report.spec import Row, RunRequest, TableSpec
-from rla_exp.report.spec_file import AnyColumn, MetricColumn, unknown_name
-from rla_exp.report.summary import Difference, Summary, paired_difference, summarize
+from rla_exp.report.summary import Summary, summarize
+from rla_exp.report.traces import put_together, trace
+from rla_exp.report.unknown import unknown_name
 
-NOT_RUN = "\N{EN DASH}"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One row's number in one column."""
-
-    row: Row
-    column: str
-    runs: tuple[Outcome, ...]
-    """Every run that the cell needs; empty where the row is not run for this column."""
-    values: dict[str, float]
-    """The cell's number of each run that has one, by the run's <study>/seed<k>."""
-    summary: Summary | None
-    selection: Summary | None
-    """The numbers that choose the best cell: those on validation data where the column shows test data."""
-    difference: Difference | None
-    """Paired differences to the reference row of the group, over the seeds that both have."""
-    mark: Literal["better", "worse"] | None
-    """How the row stands to the reference row, where the difference is told apart from zero."""
-    best: bool
-    number: str
-    """The number as it is read: 0.912 ± 0.021; empty where no run has one."""
-    gaps: str
-    """What the number lacks: missing (1 of 3); empty where it lacks nothing."""
-
-    @property
-    def text(self) -> str:
-        """What stands in the cell, without marks: 0.912 ± 0.021, missing (1 of 3)."""
-        return ", ".join(part for part in (self.number, self.gaps) if part) or NOT_RUN
-
-    def count(self, state: Literal["done", "failed", "missing"]) -> int:
-        """How many of the cell's runs are in this state."""
-        return sum(run.state == state for run in self.runs)
+__all__ = ["NOT_RUN", "Cell", "Table", "collect"]
 
 
 @dataclass(frozen=True)
@@ -59,13 +39,17 @@ class Table:
     cells: dict[tuple[str, str], Cell]
     outcomes: list[Outcome]
     origins: list[Origin]
+    choices: Sequence[Choice] = ()
+    """How learning rates were chosen, where the table has a rule for that."""
 
     def count(self, state: Literal["done", "failed", "missing"]) -> int:
         """How many of the table's runs are in this state."""
         return sum(run.state == state for run in self.outcomes)
 
 
-def collect(spec: TableSpec, folders: Mapping[RunRequest, Path], *, mixed: bool = False) -> Table:
+def collect(
+    spec: TableSpec, folders: Mapping[RunRequest, Path], *, mixed: bool = False, choices: Sequence[Choice] = ()
+) -> Table:
     """Read the runs that are there and make the table of them.
 
     Raises ConfigError where a column names a number that a finished run does not have, and MixedRunsError where
@@ -73,7 +57,9 @@ def collect(spec: TableSpec, folders: Mapping[RunRequest, Path], *, mixed: bool 
     """
     outcomes = read_outcomes(spec, folders)
     _check_keys(spec, outcomes)
-    origins = read_origins(spec, outcomes)
+    origins = read_origins(
+        spec, [*outcomes, *(run for choice in choices for run in choice.runs if run.state == "done")]
+    )
     if not mixed:
         refuse_mixed(origins)
     cells: dict[tuple[str, str], Cell] = {}
@@ -81,132 +67,112 @@ def collect(spec: TableSpec, folders: Mapping[RunRequest, Path], *, mixed: bool 
         for group in dict.fromkeys(row.group for row in spec.rows):
             rows = [row for row in spec.rows if row.group == group]
             cells |= {(cell.row.id, key): cell for cell in _group_cells(spec, key, column, rows, outcomes)}
-    return Table(spec, cells, outcomes, origins)
-
-
-def selection_metric(column: MetricColumn) -> str:
-    """The key that best cells are chosen by: never one of the test split."""
-    return "valid/" + column.metric.removeprefix("test/") if column.metric.startswith("test/") else column.metric
+    return Table(spec, cells, outcomes, origins, choices)
 
 
 def _group_cells(spec: TableSpec, key: str, column: AnyColumn, rows: list[Row], outcomes: list[Outcome]) -> list[Cell]:
+    if isinstance(column, ReportedColumn):
+        return [_reported_cell(spec, row, key, column) for row in rows]
     cells = {row.key: _plain_cell(row, key, column, [o for o in outcomes if o.request.row == row.id]) for row in rows}
-    if not isinstance(column, MetricColumn) or column.direction is None:
-        return list(cells.values())
-    cells = _with_differences(cells, spec.reference, column)
-    best = _best_row(cells, column)
-    return [replace(cell, best=row == best) for row, cell in cells.items()]
+    if isinstance(column, ComparedColumn) and column.direction is not None:
+        cells = compare(cells, column)
+    return list(cells.values())
 
 
-def _plain_cell(row: Row, key: str, column: AnyColumn, outcomes: list[Outcome]) -> Cell:
-    runs = [run for run in outcomes if column.kind == "failed" or run.request.study == column.study]
-    values = {f"{run.request.study}/seed{run.request.seed}": number for run, number in _numbers(column, runs)}
-    summary = summarize(values.values())
+def _cell(row: Row, key: str, runs: Sequence[Outcome], number: str, gaps: str = "", num_missing: int = 0) -> Cell:
     return Cell(
         row=row,
         column=key,
         runs=tuple(runs),
-        values=values,
-        summary=summary,
+        values={},
+        summary=None,
         selection=None,
         difference=None,
         mark=None,
         best=False,
-        number="" if summary is None else _number(column, summary),
-        gaps=_gaps(column, runs, summary),
+        number=number,
+        gaps=gaps,
+        num_missing=num_missing,
     )
 
 
-def _numbers(column: AnyColumn, runs: list[Outcome]) -> list[tuple[Outcome, float]]:
-    done = [run for run in runs if run.state == "done"]
+def _reported_cell(spec: TableSpec, row: Row, key: str, column: ReportedColumn) -> Cell:
+    value = spec.reported[column.source].value(column.value).rows.get(row.key)
+    return _cell(row, key, [], "" if value is None else format_number(value, column.format))
+
+
+def _plain_cell(row: Row, key: str, column: AnyColumn, outcomes: list[Outcome]) -> Cell:
+    study = study_of(column)
+    runs = [run for run in outcomes if study is None or run.request.study == study]
+    numbers = [(run, _number_of(column, run)) for run in runs]
+    values = {f"{run.request.study}/seed{run.request.seed}": number for run, number in numbers if number is not None}
+    summary = summarize(values.values())
+    failed = sum(run.state == "failed" for run in runs)
+    # what a failed run lacks is not missing, and a finished one may lack its evaluation
+    missing = sum(number is None and run.state != "failed" for run, number in numbers)
+    cell = _cell(
+        row,
+        key,
+        runs,
+        "" if summary is None else _text(column, summary),
+        _gaps(column, len(runs), failed, missing, known=summary is not None),
+        missing,
+    )
+    return replace(cell, values=values, summary=summary)
+
+
+def _number_of(column: AnyColumn, run: Outcome) -> float | None:
+    """What one run adds to a cell; None where it has no number (yet)."""
+    done, ended = run.state == "done", run.state != "missing"
     match column.kind:
-        case "metric" | "constant":
-            return [(run, float(run.metrics[column.metric])) for run in done]
+        case "metric" | "score":
+            return number_of(run, column) if done else None
+        case "trace":
+            return put_together(trace(run.lines, column), column) if ended else None
+        case "constant":
+            return float(run.metrics[column.metric]) if done else None
         case "timing":
-            return [(run, float(run.timing[column.timing])) for run in done]
+            return float(run.timing[column.timing]) if done else None
+        case "learning_rate":
+            text = run.request.setting("optim.lr")
+            return None if text is None else float(text)
         case "learned":
-            ended = [run for run in runs if run.state != "missing"]
-            return [(run, float(run.state == "done" and run.metrics[column.metric] > column.above)) for run in ended]
+            return float(done and run.metrics[column.metric] > column.above) if ended else None
+        case "diverged":
+            return float(run.diverged) if ended else None
         case "failed":
-            return [(run, float(run.state == "failed")) for run in runs if run.state != "missing"]
+            return float(run.state == "failed") if ended else None
+        case "reported":
+            return None
 
 
-def _number(column: AnyColumn, summary: Summary) -> str:
-    match column.kind:
-        case "learned" | "failed":
-            return f"{round(summary.mean * summary.n)} of {summary.n}"
-        case "constant" if not summary.sd:
-            return format_number(summary.mean, column.format)
-        case _:
-            if summary.sd is None:
-                return format_number(summary.mean, column.format)
-            return format_spread(summary.mean, summary.sd, column.format)
+def _text(column: AnyColumn, summary: Summary) -> str:
+    if isinstance(column, CountColumn):
+        return f"{round(summary.mean * summary.n)} of {summary.n}"
+    if isinstance(column, LearningRateColumn):
+        return f"{summary.mean:.3g}"
+    assert not isinstance(column, ReportedColumn)
+    if summary.sd is None or (isinstance(column, ConstantColumn) and not summary.sd):
+        return format_number(summary.mean, column.format)
+    return format_spread(summary.mean, summary.sd, column.format)
 
 
-def _gaps(column: AnyColumn, runs: list[Outcome], summary: Summary | None) -> str:
-    if column.kind == "constant" and summary is not None:
+def _gaps(column: AnyColumn, planned: int, failed: int, missing: int, *, known: bool) -> str:
+    if isinstance(column, ConstantColumn | LearningRateColumn) and known:
         return ""
     # where runs are counted, failed ones are in the count
-    states = ("missing",) if column.kind in ("learned", "failed") else ("failed", "missing")
-    counts = {state: sum(run.state == state for run in runs) for state in states}
-    return ", ".join(f"{state} ({count} of {len(runs)})" for state, count in counts.items() if count)
-
-
-def _by_seed(cell: Cell, metric: str) -> dict[int, float]:
-    return {run.request.seed: float(run.metrics[metric]) for run in cell.runs if run.state == "done"}
-
-
-def _with_differences(cells: dict[str, Cell], reference: str, column: MetricColumn) -> dict[str, Cell]:
-    selection = selection_metric(column)
-    baseline = _by_seed(cells[reference], column.metric) if reference in cells else {}
-    compared = {}
-    for row, cell in cells.items():
-        values = _by_seed(cell, column.metric) if row != reference else {}
-        difference = paired_difference(values, baseline, reference)
-        mark: Literal["better", "worse"] | None = None
-        if difference is not None and difference.told_apart:
-            mark = "better" if (difference.mean > 0) == (column.direction == "max") else "worse"
-        chosen_by = summarize(_by_seed(cell, selection).values())
-        compared[row] = replace(cell, selection=chosen_by, difference=difference, mark=mark)
-    return compared
-
-
-def _best_row(cells: dict[str, Cell], column: MetricColumn) -> str | None:
-    """The row that is best on validation data and told apart from every other row of its group, if there is one.
-
-    While runs are missing there is none; a row with a failed seed cannot be it and is not compared.
-    """
-    if any(cell.count("missing") for cell in cells.values()):
-        return None
-    selection = selection_metric(column)
-    complete = {row: _by_seed(cell, selection) for row, cell in cells.items() if cell.runs and not cell.count("failed")}
-    if len(complete) < 2:
-        return None
-    sign = 1 if column.direction == "max" else -1
-    best = max(complete, key=lambda row: sign * statistics.mean(complete[row].values()))
-    for row, values in complete.items():
-        if row != best:
-            difference = paired_difference(complete[best], values, row)
-            if difference is None or not difference.told_apart:
-                return None
-    return best
+    counts = {"missing": missing} if isinstance(column, CountColumn) else {"failed": failed, "missing": missing}
+    return ", ".join(f"{state} ({count} of {planned})" for state, count in counts.items() if count)
 
 
 def _check_keys(spec: TableSpec, outcomes: list[Outcome]) -> None:
     """Refuse columns that name what finished runs do not have, all at once."""
     problems = []
     for key, column in spec.columns.items():
-        if column.kind == "failed":
-            continue
-        done = [run for run in outcomes if run.request.study == column.study and run.state == "done"]
-        if column.kind == "timing":
-            wanted = [column.timing]
-        elif isinstance(column, MetricColumn) and column.direction is not None:
-            wanted = [column.metric, selection_metric(column)]
-        else:
-            wanted = [column.metric]
-        for run in done:
-            known = run.timing if column.kind == "timing" else run.metrics
+        for run in outcomes:
+            if run.state != "done" or run.request.study != study_of(column):
+                continue
+            wanted, known = _wanted(column, run)
             lacking = [name for name in wanted if name not in known]
             problems += [f"columns.{key}: {run.folder}: {unknown_name('key', name, sorted(known))}" for name in lacking]
             # one run shows what is wrong with the column
@@ -214,3 +180,20 @@ def _check_keys(spec: TableSpec, outcomes: list[Outcome]) -> None:
                 break
     if problems:
         raise ConfigError(problems)
+
+
+def _wanted(column: AnyColumn, run: Outcome) -> tuple[list[str], Collection[str]]:
+    """The keys that a finished run must have for a column, and those that it has."""
+    match column.kind:
+        case "metric" if column.direction is not None:
+            return [column.metric, selection_metric(column)], run.metrics
+        case "metric" | "constant" | "learned":
+            return [column.metric], run.metrics
+        case "timing":
+            return [column.timing], run.timing
+        case "score" if column.suite in run.scores:
+            return [column.metric], run.scores[column.suite]
+        case "trace" if not trace(run.lines, column):
+            return [column.metric], {name for line in run.lines for name in line}
+        case _:
+            return [], ()

@@ -1,0 +1,119 @@
+"""The choice of learning rates: for each row the candidate that is best on validation data, by the table's own rule."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rla_exp.errors import ConfigError
+from rla_exp.report.outcome import Outcome, read_outcome
+from rla_exp.report.spec import RunRequest, TableSpec, merge_overrides
+from rla_exp.report.spec_file import LearningRateRule
+from rla_exp.report.unknown import unknown_name
+
+FOLDER_SUFFIX = "_lr"
+"""The runs of a choice are kept in an experiment of their own, beside the table's."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A learning rate that was tried on one row."""
+
+    lr: float
+    runs: tuple[Outcome, ...]
+    score: float | None
+    """Mean of the rule's metric over its seeds; None where a run is missing, or where one diverged."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a row of a study, and from what."""
+
+    row: str
+    study: str
+    rule: LearningRateRule
+    candidates: tuple[Candidate, ...]
+    lr: float | None
+    """None where runs are missing, or where every candidate diverged."""
+
+    @property
+    def runs(self) -> list[Outcome]:
+        """The runs of all candidates."""
+        return [run for candidate in self.candidates for run in candidate.runs]
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the chosen one is the smallest or largest candidate: beyond it may be a better one."""
+        return self.lr in (min(self.rule.candidates), max(self.rule.candidates))
+
+
+def selection_runs(spec: TableSpec) -> list[RunRequest]:
+    """The runs that choose learning rates, none where the table gives them all: ordinary runs, only shorter."""
+    return [
+        RunRequest(_overrides(spec, row.overrides, study_key, rule, lr, seed), row.id, study_key, seed, tried_lr=lr)
+        for study_key, rule in spec.rules.items()
+        for seed in rule.seeds
+        for row in spec.rows
+        if row.key in spec.studies[study_key].rows
+        for lr in rule.candidates
+    ]
+
+
+def choose_learning_rates(spec: TableSpec, folders: Mapping[RunRequest, Path]) -> list[Choice]:
+    """The choice for every row of every study that has a rule, from the runs that are there.
+
+    Raises ConfigError where finished runs do not have the rule's metric.
+    """
+    outcomes = [read_outcome(request, folders.get(request)) for request in selection_runs(spec)]
+    _check_metric(spec, outcomes)
+    return [
+        _choose(
+            row.id, study, rule, [run for run in outcomes if (run.request.row, run.request.study) == (row.id, study)]
+        )
+        for study, rule in spec.rules.items()
+        for row in spec.rows
+        if row.key in spec.studies[study].rows
+    ]
+
+
+def _overrides(
+    spec: TableSpec, row: Sequence[str], study: str, rule: LearningRateRule, lr: float, seed: int
+) -> tuple[str, ...]:
+    merged = merge_overrides(spec.studies[study].overrides, row)
+    settings = dict(override.split("=", 1) for override in merged)
+    if "trainer.max_steps" not in settings:
+        raise ConfigError([f"table {spec.name}: learning_rates.{study} needs trainer.max_steps among the overrides"])
+    steps = max(1, round(rule.share * int(settings["trainer.max_steps"])))
+    experiment = settings.get("experiment", spec.name) + FOLDER_SUFFIX
+    return merge_overrides(
+        merged,
+        [f"experiment={experiment}", f"trainer.max_steps={steps}", f"optim.lr={lr:g}", f"seed={seed}"],
+    )
+
+
+def _choose(row: str, study: str, rule: LearningRateRule, runs: Sequence[Outcome]) -> Choice:
+    tried = [_candidate(lr, rule, [run for run in runs if run.request.tried_lr == lr]) for lr in rule.candidates]
+    sign = 1 if rule.direction == "max" else -1
+    complete = all(run.state != "missing" for run in runs)
+    scored = [candidate for candidate in tried if candidate.score is not None]
+    # of equal scores the smaller learning rate
+    best = max(scored, key=lambda candidate: (sign * (candidate.score or 0.0), -candidate.lr), default=None)
+    return Choice(row, study, rule, tuple(tried), best.lr if best is not None and complete else None)
+
+
+def _candidate(lr: float, rule: LearningRateRule, runs: Sequence[Outcome]) -> Candidate:
+    done = [run for run in runs if run.state == "done"]
+    scores = [run.metrics[rule.metric] for run in done]
+    usable = len(done) == len(runs) and all(math.isfinite(score) for score in scores)
+    return Candidate(lr, tuple(runs), statistics.mean(scores) if usable else None)
+
+
+def _check_metric(spec: TableSpec, outcomes: Sequence[Outcome]) -> None:
+    for study, rule in spec.rules.items():
+        for run in outcomes:
+            if run.request.study == study and run.state == "done" and rule.metric not in run.metrics:
+                known = [key for key in sorted(run.metrics) if key.startswith("valid/")]
+                raise ConfigError([f"learning_rates.{study}.metric: {unknown_name('key', rule.metric, known)}"])
