@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -98,7 +98,7 @@ def _is_for_triton(name: BackendName, inputs: Inputs, options: Options, need: st
             )
         return False
     setting = Setting.of(inputs, options, step=is_step, gradients=not is_step and _needs_gradients(inputs))
-    failure = _refusal(setting, q.device.index, name == "auto")
+    failure = _refusal(tuple(setting), q.device.index, name == "auto")
     if failure is not None and name == "triton":
         raise ValueError(f"backend='triton' is refused: {failure}; allowed here: 'auto', 'recurrent', 'chunked'")
     return failure is None
@@ -117,8 +117,9 @@ def _missing_here(device_index: int) -> str | None:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _refusal(setting: Setting, device_index: int, falls_back: bool) -> str | None:
-    failure = self_check(setting, device_index)
+def _refusal(setting: tuple[Any, ...], device_index: int, falls_back: bool) -> str | None:
+    # a plain tuple: of a named one the compiler makes a broken copy
+    failure = self_check(Setting(*setting), device_index)
     if failure is not None and falls_back:
         _warn_once(failure)
     return failure
