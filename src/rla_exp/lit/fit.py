@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import WandbLogger
 
 from rla_exp.config import Composed
 from rla_exp.config.schema import RunConfig
@@ -23,7 +21,7 @@ from rla_exp.lit.checkpoint import PREVIOUS, AtomicCheckpointIO, newest_checkpoi
 from rla_exp.lit.datamodule import longest_sequence, make_datamodule
 from rla_exp.lit.device import DeviceType, compute_settings
 from rla_exp.lit.live_status import LiveStatus
-from rla_exp.lit.logger import Recorder, make_wandb_logger
+from rla_exp.lit.logger import Recorder, wandb_mirror
 from rla_exp.lit.module import LanguageModule
 from rla_exp.lit.quiet import quiet_lightning
 from rla_exp.lit.random_state import RandomState, seed_all
@@ -71,10 +69,10 @@ def fit(
         sources = folder.write_environment(composed.overrides, device, resumes=checkpoint is not None)
         status.step = step
         status.write("running")
-        with _wandb(config, folder, composed.resolved) as wandb_logger:
-            recorder = Recorder(folder, wandb_logger)
+        with wandb_mirror(config, folder, composed.resolved) as mirror:
+            recorder = Recorder(folder, mirror)
             callbacks = make_callbacks(config, folder, recorder, status, timing, stop, device)
-            trainer = make_trainer(config, folder, device, callbacks, wandb_logger)
+            trainer = make_trainer(config, folder, device, callbacks)
             datamodule = make_datamodule(config, data)
             path = None if checkpoint is None else str(checkpoint.path)
             trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
@@ -84,8 +82,8 @@ def fit(
                 "parameters": float(sum(parameter.numel() for parameter in model.parameters())),
                 "state_bytes": float(model.state_bytes(longest_sequence(config.data))),
             }
-            if wandb_logger is not None:
-                wandb_logger.experiment.summary.update(metrics)
+            if mirror is not None:
+                mirror.summarize(metrics)
     (folder.checkpoints / PREVIOUS).unlink(missing_ok=True)
     provenance = make_provenance(config, data.fingerprint, sources, device, identity)
     return Result(metrics, timing.summary(), provenance)
@@ -96,7 +94,6 @@ def make_trainer(
     folder: RunFolder,
     device: DeviceType,
     callbacks: Sequence[Callback],
-    wandb_logger: WandbLogger | None,
 ) -> Trainer:
     """Lightning's Trainer with what this package does itself switched off."""
     settings = config.trainer
@@ -111,7 +108,7 @@ def make_trainer(
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=config.optim.grad_clip,
         num_sanity_val_steps=0,
-        logger=wandb_logger or False,
+        logger=False,
         log_every_n_steps=settings.log_every,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -162,18 +159,3 @@ def make_provenance(
         "torch": torch.__version__,
         "identity": identity,
     }
-
-
-@contextmanager
-def _wandb(config: RunConfig, folder: RunFolder, resolved: dict[str, Any]) -> Iterator[WandbLogger | None]:
-    """W&B's logger, if any; its run is marked as failed when the body raises."""
-    wandb_logger = make_wandb_logger(config, folder, resolved)
-    if wandb_logger is None:
-        yield None
-        return
-    code = 1
-    try:
-        yield wandb_logger
-        code = 0
-    finally:
-        wandb_logger.experiment.finish(exit_code=code)

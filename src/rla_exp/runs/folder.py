@@ -36,6 +36,8 @@ CONFIG_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"
 STATUS_FILE = "status.json"
 CHECKPOINT_FOLDER = "checkpoints"
+# of libyaml, where it is there: as safe, and ten times as fast over hundreds of runs
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 TOKENIZER_FOLDER = "tokenizer"
 
 
@@ -96,7 +98,7 @@ class RunFolder:
         """The resolved configuration the run was started with; None before its first start."""
         file = self.path / CONFIG_FILE
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content = yaml.load(file.read_text(encoding="utf-8"), Loader=SAFE_LOADER)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, yaml.YAMLError) as error:
