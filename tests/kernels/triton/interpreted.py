@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 
+from rla_exp.kernels import State
+from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options
 from rla_exp.kernels.triton import launch, plan
 from rla_exp.kernels.triton.step import triton_step
 from rla_exp.kernels.verify.backends import load_backend
 from rla_exp.kernels.verify.cases import GATED_DELTA_NET, LINEAR_ATTENTION, RDN, RLA, option_sets
 from rla_exp.kernels.verify.measure import check_case
-from rla_exp.kernels.verify.problem import Case, Scenario, describe, make_problem, one_token
+from rla_exp.kernels.verify.problem import Case, Scenario, describe, make_problem, named_leaves, one_token
 
 BACKEND = load_backend("triton")
 CPU = torch.device("cpu")
@@ -137,3 +139,25 @@ def test_step_keeps_a_nan() -> None:
     expected[0, 0, 3] = True
     assert torch.equal(o.isnan(), expected)
     assert torch.equal(state.R.isnan().any(-2), expected)
+
+
+def test_compiled_without_a_graph_break() -> None:
+    """The operator's fakes have the shapes of what it computes, and its gradients come out alike."""
+    scenario = Scenario(name="compiled", lengths=(40,), batch_size=1, num_heads=1)
+    problem = make_problem(Case(scenario=scenario, options=RDN, K=16, V=16, dtype=torch.float32), CPU)
+    leaves = named_leaves(problem)
+
+    def attend(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        q, k, v, g, beta, gamma, S, R = tensors
+        x = Inputs(q=q, k=k, v=v, g=g, beta=beta, gamma=gamma, initial_state=State(S, R))
+        o, last = BACKEND.compute(x, RDN)
+        assert last.R is not None
+        return o, last.S, last.R
+
+    def results(function: Any) -> list[torch.Tensor]:
+        outputs = function(*leaves.values())
+        return [*outputs, *torch.autograd.grad(sum(x.square().sum() for x in outputs), list(leaves.values()))]
+
+    compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    for got, expected in zip(results(compiled), results(attend), strict=True):
+        assert torch.equal(got, expected)
