@@ -54,7 +54,7 @@ def curve_row(step: int, seed: int, level: float, num_layers: int) -> dict[str, 
     return row
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run(base_config: dict[str, Any]) -> MakeRun:
     """make_run(runs, "study/rdn-full-mqar-00000001", seed=0, settings={"optim.lr": 0.1}) -> its folder."""
 
@@ -105,7 +105,7 @@ def make_run(base_config: dict[str, Any]) -> MakeRun:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_study(make_run: MakeRun) -> Callable[..., Path]:
     """make_study(runs, num_groups, num_seeds) -> runs: that many groups of two models in experiments of 50 groups."""
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 from urllib.parse import quote
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 NOTHING = "\N{EN DASH}"
@@ -31,9 +29,7 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        number=number, clock=clock, moment=moment, yaml=as_yaml, percent=percent, bytes=as_bytes, href=quote
-    )
+    environment.filters.update(number=number, clock=clock, moment=moment, percent=percent, bytes=as_bytes, href=quote)
     environment.globals["words"] = WORDS
     return environment
 
@@ -73,9 +69,3 @@ def as_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
-
-
-def as_yaml(content: Any) -> str:
-    """As config.yaml has it."""
-    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
-    return text

@@ -21,7 +21,7 @@ FILES = (CONFIG_FILE, STATUS_FILE, RESULT_FILE, METRICS_FILE)
 """A folder `seed<k>` with one of these is a run's."""
 HEADLINES = ("test/accuracy", "test/bits_per_byte", "test/perplexity", "test/loss")
 """What stands for a whole result: the first that is there."""
-LOG_TAIL_BYTES = 16_384
+TAIL_BYTES = 16_384
 Content = TypeVar("Content")
 
 
@@ -35,6 +35,8 @@ class RunRecord:
     state: State
     status: Status | None
     config: dict[str, Any]
+    config_text: str
+    """config.yaml as it stands."""
     environment: dict[str, Any]
     result: Result | None
     rows: list[dict[str, Any]]
@@ -108,6 +110,7 @@ def read_record(path: Path, key: str) -> RunRecord:
         state=_state(folder, status, result),
         status=status,
         config=attempt(folder.read_config, nothing),
+        config_text=_tail(path / CONFIG_FILE, problems),
         environment=attempt(folder.read_environment, nothing),
         result=result,
         rows=attempt(folder.read_metrics, no_rows),
@@ -127,11 +130,11 @@ def _state(folder: RunFolder, status: Status | None, result: Result | None) -> S
 
 
 def _tail(file: Path, problems: list[str]) -> str:
-    """The last lines of a file that may be long."""
+    """The last lines of a file that may be long; nothing where there is none."""
     try:
         with file.open("rb") as stream:
             size = stream.seek(0, 2)
-            stream.seek(max(0, size - LOG_TAIL_BYTES))
+            stream.seek(max(0, size - TAIL_BYTES))
             text = stream.read().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return ""
@@ -139,4 +142,4 @@ def _tail(file: Path, problems: list[str]) -> str:
         problems.append(f"cannot read {file}: {error.strerror or error}")
         return ""
     # the first line may be cut
-    return text if size <= LOG_TAIL_BYTES else text.partition("\n")[2]
+    return text if size <= TAIL_BYTES else text.partition("\n")[2]
