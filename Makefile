@@ -10,6 +10,8 @@ TABLE ?= ablation
 SCALE ?= cpu
 SEEDS ?=
 JOBS ?=
+# anything: train again what failed before
+RETRY ?=
 OUT ?=
 # test processes; each uses one thread
 WORKERS ?= 2
@@ -34,7 +36,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 reproduce-table: setup  ## train what is missing of TABLE at SCALE (smoke, cpu, gpu, paper) and write results/TABLE/SCALE/
-	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS))
+	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) $(if $(RETRY),retry_failed=true)
 
 dashboard: setup  ## build the HTML dashboard from the runs on disk; with W&B credentials publish the W&B one too
 	@$(BIN)/rla-dashboard $(if $(OUT),out=$(OUT))

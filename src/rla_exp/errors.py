@@ -27,6 +27,10 @@ class RunError(UserError):
     """A run's folder, file or checkpoint cannot be used as it is."""
 
 
+class RunHeldError(RunError):
+    """Another process trains the run at this moment."""
+
+
 class NonFiniteError(UserError):
     """Training met a loss or gradient that is not finite; says at which step and in which layer it began."""
 

@@ -75,7 +75,7 @@ def test_how_a_sweep_ends_is_said_once(training, monkeypatch, capsys, states, co
 @pytest.mark.parametrize("place", ["file", "/proc/x"])
 def test_a_place_that_cannot_be_written_starts_nothing(training, tmp_path, monkeypatch, capfd, place):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("rla_exp.sweep.pool.process_context", lambda _: pytest.fail("a process would be started"))
+    monkeypatch.setattr("rla_exp.sweep.processes.process_context", lambda _: pytest.fail("a process would be started"))
     assert main(["--multirun", f"paths.runs={place}", "debug=fast", "seed=0,1"]) == 1
     shown = capfd.readouterr()
     assert "Traceback" not in shown.out + shown.err

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -32,9 +32,18 @@ def make_job(folder: Path, *, device_type: Literal["cpu", "cuda"] = "cpu", **set
 
 
 def run(overrides: Sequence[str]) -> None:
-    """`steps` steps of `pause` seconds with a checkpoint each, then what `do` says; a result at the end."""
+    """`steps` steps of `pause` seconds with a checkpoint each, then what `do` says; a result at the end.
+
+    Locked, and skipped where it is finished, as a true run is.
+    """
     settings = dict(override.split("=", 1) for override in overrides)
     folder = RunFolder(Path(settings["folder"]))
+    with folder.lock():
+        if not (folder.path / "result.json").exists():
+            _train(folder, settings)
+
+
+def _train(folder: RunFolder, settings: Mapping[str, str]) -> None:
     steps, pause = int(settings.get("steps", "2")), float(settings.get("pause", "0"))
     checkpoint = folder.path / "checkpoint"
     first = int(checkpoint.read_text()) if checkpoint.exists() else 0

@@ -12,7 +12,7 @@ import pytest
 
 from rla_exp.errors import RunError
 from rla_exp.runs import RunFolder, Status
-from rla_exp.sweep import Event, Job, JobEnded, JobStarted, Stopping, Tick, pool, run_jobs
+from rla_exp.sweep import Event, Job, JobEnded, JobStarted, Stopping, Tick, processes, run_jobs
 
 MakeJob = Callable[..., Job]
 
@@ -212,7 +212,7 @@ def test_a_place_that_cannot_be_written_starts_nothing(
     make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(pool, "process_context", lambda _: pytest.fail("a process would be started"))
+    monkeypatch.setattr(processes, "process_context", lambda _: pytest.fail("a process would be started"))
     with pytest.raises(RunError, match=r"cannot make .*/file/a/checkpoints: Not a directory; set paths\.runs"):
         run_jobs([make_job("file/a"), make_job("file/b")], num_workers=1)
 

@@ -69,7 +69,7 @@ def test_multirun_trains_skips_and_tells_failures(tmp_path: Path, capsys: pytest
     assert main([*arguments, "optim.lr=1e-3,1e30"]) == 1
     shown = capsys.readouterr()
     assert "started" not in shown.out
-    assert shown.out.count("(in an earlier sweep, not tried again)") == 2
+    assert shown.out.count("(in another sweep, not tried again)") == 2
     assert "Traceback" not in shown.err
 
 

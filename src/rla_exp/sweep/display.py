@@ -14,11 +14,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rla_exp.sweep.pool import Event, JobEnded, JobStarted, Stopping
+from rla_exp.sweep.events import Event, JobElsewhere, JobEnded, JobReleased, JobStarted, Stopping
 from rla_exp.sweep.progress import RunningJob, SweepProgress
 
 PLAIN_SECONDS = 30.0
 SHOWN_FAILURES = 5
+SHOWN_RUNNING = 16
 
 
 class Display(Protocol):
@@ -69,6 +70,10 @@ class PlainDisplay:
         match event:
             case JobStarted(job):
                 self._say(f"{place} started {job.name}")
+            case JobElsewhere(job):
+                self._say(f"{place} another sweep trains {job.name}; its result is waited for")
+            case JobReleased(job):
+                self._say(f"{place} {job.name} was left unfinished by the other sweep")
             case JobEnded(outcome) if outcome.state != "skipped":
                 cause = f": {outcome.cause}" if outcome.cause else ""
                 self._say(f"{place} {outcome.state} {outcome.job.name} after {duration(outcome.seconds)}{cause}")
@@ -135,7 +140,7 @@ class LiveDisplay:
 
     def _counts(self, running: list[RunningJob]) -> RenderableType:
         progress = self.progress
-        finished = progress.count("done") + progress.count("skipped")
+        finished = sum(progress.count(state) for state in ("done", "skipped", "adopted"))
         line = Table.grid(padding=(0, 2))
         line.add_row(
             Text(f"{finished} of {progress.total} runs"),
@@ -150,15 +155,17 @@ def _running_table(running: list[RunningJob]) -> RenderableType:
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for title in ("running", "", "step", "loss", "tokens/s", "left"):
         table.add_column(title, justify="left" if title in ("running", "") else "right", no_wrap=True)
-    for job in running:
+    for job in running[:SHOWN_RUNNING]:
         table.add_row(
-            job.job.name,
+            f"{job.job.name} (another sweep)" if job.elsewhere else job.job.name,
             ProgressBar(max(job.max_steps, 1), job.step, width=20),
             f"{job.step}/{job.max_steps}" if job.max_steps else "starting",
             f"{job.loss:.3f}" if job.loss is not None else "",
             f"{job.tokens_per_s:,.0f}" if job.tokens_per_s is not None else "",
             duration(job.seconds_left),
         )
+    if len(running) > SHOWN_RUNNING:
+        table.add_row(f"and {len(running) - SHOWN_RUNNING} more")
     return table
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-JobState = Literal["done", "skipped", "failed", "interrupted"]
+JobState = Literal["done", "skipped", "adopted", "failed", "interrupted"]
 
 LOG_TAIL_LINES = 12
 LOG_TAIL_BYTES = 16 * 1024
@@ -33,6 +33,8 @@ class Job:
     """CPU threads it uses."""
     retry_failed: bool = False
     """Try it again where an earlier sweep recorded a failure; its overrides say the same."""
+    resolved: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """The run's whole configuration: a folder that holds another one is refused."""
     label: str = ""
     """What a display calls it; empty: the last two parts of the folder."""
 
@@ -47,7 +49,8 @@ class JobOutcome:
 
     job: Job
     state: JobState
-    """done: trained now. skipped: had a result before. failed: ended by itself without a result, see `kept_failed`.
+    """done: trained now. skipped: had a result before. adopted: another sweep trained it meanwhile. failed: ended by
+    itself without a result, see `kept_failed`.
     interrupted: asked to stop; the same command goes on with it."""
     cause: str | None = None
     """Why it failed or stopped, in a line or two."""
@@ -59,7 +62,7 @@ class JobOutcome:
     """Its folder records the failure: it is tried again only where that is asked for. The same command goes on with a
     failed run whose process was killed, or that failed for what the user can mend."""
     recorded: bool = False
-    """It failed in an earlier sweep and was not tried again."""
+    """It failed in another sweep and was not tried again."""
     diverged: bool = False
     """It failed because its loss or gradients stopped being finite: a finding, no fault."""
 

@@ -82,6 +82,7 @@ def plan_jobs(runs: Sequence[Composed], labels: Sequence[str] | None = None) -> 
                 device_type=place.device,
                 threads=run.config.trainer.threads,
                 retry_failed=run.config.retry_failed,
+                resolved=run.resolved,
                 label=label,
             )
         )

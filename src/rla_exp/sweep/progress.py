@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from rla_exp.sweep.events import Event, JobElsewhere, JobEnded, JobReleased, JobStarted, Stopping
 from rla_exp.sweep.job import Job, JobOutcome
-from rla_exp.sweep.pool import Event, JobEnded, JobStarted, Stopping
 from rla_exp.sweep.recorded import read_status
 
 
@@ -21,6 +21,8 @@ class RunningJob:
     tokens_per_s: float | None
     seconds_left: float | None
     """By its own pace so far; None before there is one."""
+    elsewhere: bool = False
+    """Another sweep trains it."""
 
     @property
     def share(self) -> float:
@@ -35,6 +37,7 @@ class SweepProgress:
         self.total = total
         self.outcomes: list[JobOutcome] = []
         self.working: list[Job] = []
+        self.elsewhere: set[Job] = set()
         self.first_seen: dict[Job, tuple[int, float]] = {}
         self.begun: float | None = None
         self.stopping = False
@@ -43,14 +46,27 @@ class SweepProgress:
         """Take in what happened."""
         match event:
             case JobStarted(job):
-                self.working.append(job)
-                self.begun = self.begun or time.monotonic()
+                self._begin(job)
+            case JobElsewhere(job):
+                self._begin(job)
+                self.elsewhere.add(job)
+            case JobReleased(job):
+                self._leave(job)
             case JobEnded(outcome):
-                if outcome.job in self.working:
-                    self.working.remove(outcome.job)
+                self._leave(outcome.job)
                 self.outcomes.append(outcome)
             case Stopping():
                 self.stopping = True
+
+    def _begin(self, job: Job) -> None:
+        if job not in self.working:
+            self.working.append(job)
+        self.begun = self.begun or time.monotonic()
+
+    def _leave(self, job: Job) -> None:
+        if job in self.working:
+            self.working.remove(job)
+        self.elsewhere.discard(job)
 
     def count(self, state: str) -> int:
         """Number of jobs that ended in this state."""
@@ -71,11 +87,19 @@ class SweepProgress:
     def _running(self, job: Job) -> RunningJob:
         status = read_status(job.folder)
         if status is None or status.state != "running":
-            return RunningJob(job, 0, 0, None, None, None)
+            return RunningJob(job, 0, 0, None, None, None, job in self.elsewhere)
         # a resumed run begins at its checkpoint's step, and no run begins with its process
         first_step, since = self.first_seen.setdefault(job, (status.step, time.monotonic()))
         taken = status.step - first_step
         seconds_left = None
         if taken > 0:
             seconds_left = (time.monotonic() - since) * (status.max_steps - status.step) / taken
-        return RunningJob(job, status.step, status.max_steps, status.loss, status.tokens_per_s, seconds_left)
+        return RunningJob(
+            job,
+            status.step,
+            status.max_steps,
+            status.loss,
+            status.tokens_per_s,
+            seconds_left,
+            job in self.elsewhere,
+        )

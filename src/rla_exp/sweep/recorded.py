@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rla_exp.errors import NonFiniteError, RunError
-from rla_exp.runs import RunFolder, Status
+from rla_exp.runs import RunFolder, Status, check_same_config
 from rla_exp.runs.lock import is_locked
 from rla_exp.runs.result import RESULT_FILE
 from rla_exp.sweep.job import Job, JobOutcome, log_tail
@@ -19,11 +19,24 @@ def is_finished(folder: Path) -> bool:
 
 
 def recorded_outcome(job: Job) -> JobOutcome | None:
-    """The outcome that an earlier sweep left for this job; None where it is to be run."""
+    """The outcome that the job's folder holds before it starts; None where it is to be run.
+
+    A folder that holds another configuration is a failure that shows the difference.
+    """
+    try:
+        if job.resolved is not None:
+            check_same_config(RunFolder(job.folder), job.resolved)
+    except RunError as error:
+        return JobOutcome(job=job, state="failed", cause=f"{type(error).__name__}: {error}")
     if is_finished(job.folder):
         return JobOutcome(job=job, state="skipped")
+    return None if job.retry_failed else recorded_failure(job)
+
+
+def recorded_failure(job: Job) -> JobOutcome | None:
+    """The failure that another sweep left for this job; None where there is none."""
     status = read_status(job.folder)
-    if status is None or status.state != "failed" or job.retry_failed:
+    if status is None or status.state != "failed":
         return None
     cause = status.error or "not recorded"
     # a run that ends with an error begins its words with the error's class

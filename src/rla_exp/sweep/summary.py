@@ -10,6 +10,7 @@ from rla_exp.sweep.job import JobOutcome, JobState
 WORDS: dict[JobState, str] = {
     "done": "trained",
     "skipped": "finished before",
+    "adopted": "trained by another sweep",
     "failed": "failed",
     "interrupted": "interrupted",
 }
@@ -29,7 +30,7 @@ def summarize(outcomes: Sequence[JobOutcome]) -> str:
 
 def _failure(outcome: JobOutcome) -> str:
     job = outcome.job
-    before = " (in an earlier sweep, not tried again)" if outcome.recorded else ""
+    before = " (in another sweep, not tried again)" if outcome.recorded else ""
     lines = [f"FAILED {job.name}{before}", f"  cause:  {_indent(outcome.cause or 'not recorded')}"]
     if outcome.log_tail:
         lines += [f"  log:    {job.folder / 'log.txt'}, which ends"]

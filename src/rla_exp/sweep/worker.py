@@ -11,29 +11,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
-from typing import Literal
 
 from rla_exp.config import Composed
-from rla_exp.errors import InterruptedRun, NonFiniteError, RunError, UserError
+from rla_exp.errors import RunError
 from rla_exp.runs import RunFolder
 from rla_exp.runs.log import LOG_FILE
-from rla_exp.sweep.recorded import read_status
+from rla_exp.sweep.ending import Ending, ending_of
 
 # how long a worker whose sweep has died may take for its checkpoint
 ORPHAN_GRACE_SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What a worker says last; one that is killed says nothing."""
-
-    state: Literal["done", "failed", "interrupted"]
-    cause: str | None = None
-    diverged: bool = False
 
 
 def train(composed: Composed) -> None:
@@ -57,23 +46,16 @@ def run_worker(work: Callable[[], None], folder: Path, environment: Mapping[str,
     os.environ.clear()
     os.environ.update(environment)
     _watch_parent()
-    try:
-        _redirect_output(folder)
+
+    def redirected_work() -> None:
+        redirect_output(folder)
         work()
-    except (KeyboardInterrupt, InterruptedRun) as error:
-        ending.send(Ending("interrupted", str(error) or None))
-    except UserError as error:
-        # the sweep tells it; a traceback would say nothing more
-        ending.send(Ending("failed", f"{type(error).__name__}: {error}", diverged=isinstance(error, NonFiniteError)))
-    except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
-        status = read_status(folder)
-        # a run that had begun has put the error into its log and its status
-        if status is None or status.error != cause:
-            traceback.print_exc()
-        ending.send(Ending("failed", cause))
-    else:
-        ending.send(Ending("done"))
+
+    try:
+        ending.send(ending_of(redirected_work, folder, tell=traceback.print_exc))
+    except KeyboardInterrupt:
+        # asked to stop at the instant of its end
+        ending.send(Ending("interrupted"))
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -81,7 +63,12 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _redirect_output(folder: Path) -> None:
+def redirect_output(folder: Path) -> None:
+    """Let the run's log.txt take all output of this process.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     RunFolder(folder).create()
     file = folder / LOG_FILE
     try:
