@@ -55,11 +55,13 @@ def test_several_prompts_after_one_state(name, make_model):
     assert all(torch.equal(tensor, before[key]) for key, tensor in prefix.state.cache.tensors().items())
 
 
-def test_a_long_prompt_is_read_in_parts(make_model, monkeypatch):
-    model = make_model("rdn").double()
+@pytest.mark.parametrize("name", ["rdn", "transformer"])
+def test_a_long_prompt_is_read_in_parts(name, make_model, monkeypatch):
+    model = make_model(name).double()
     tokens = torch.randint(257, (2, 50), generator=torch.Generator().manual_seed(0))
     (whole,) = read_prompts(model, tokens.tolist())
     monkeypatch.setattr("rla_exp.generation.reading.READ_AT_ONCE", 14)
+    monkeypatch.setattr("rla_exp.generation.reading.READ_AT_ONCE_MASKED", 5)
     (parts,) = read_prompts(model, tokens.tolist())
     torch.testing.assert_close(parts.state.logits, whole.state.logits, rtol=1e-10, atol=1e-10)
     read_on(model, parts.state, tokens[:, :9])

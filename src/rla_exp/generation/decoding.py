@@ -27,17 +27,15 @@ class EagerStep:
         return self._model.head(self._model.hidden(tokens.unsqueeze(1), cache=self._cache)[:, -1])
 
 
-@torch.no_grad()
 def decode(step: Step, state: DecodingState, sampler: Sampler, vocab_size: int) -> Iterator[Tensor]:
     """Tokens [B] without end, on the model's device; the step moves the rows on that `state` tells of.
 
     Args:
-        state: what the first token follows from; its `seen` is moved on in place.
+        state: what the first token follows from; its `logits` and `seen` are moved on.
         vocab_size: tokens in [0, vocab_size) may be chosen; the model's own may be more.
     """
-    logits, seen = state.logits, state.seen[:, :vocab_size]
     while True:
-        tokens = sampler(logits[:, :vocab_size], seen)
+        tokens = sampler(state.logits[:, :vocab_size], state.seen[:, :vocab_size])
         yield tokens
-        seen.scatter_(1, tokens.unsqueeze(1), True)
-        logits = step(tokens)
+        state.seen.scatter_(1, tokens.unsqueeze(1), True)
+        state.logits = step(tokens)

@@ -11,8 +11,10 @@ from torch import Tensor
 from rla_exp.errors import RunError
 from rla_exp.models import Cache, LanguageModel
 
-# tokens of all rows that one call reads, which bounds the memory of a long prompt
+# tokens that one call reads, which bounds the memory of a long prompt: of all rows, and of a row whose attention needs
+# a mask as long as everything before
 READ_AT_ONCE = 2**15
+READ_AT_ONCE_MASKED = 2**10
 
 
 @dataclass
@@ -87,7 +89,10 @@ def empty_state(model: LanguageModel) -> DecodingState:
 @torch.no_grad()
 def read_on(model: LanguageModel, state: DecodingState, tokens: Tensor) -> None:
     """Move the state on, in place, by tokens [B, T], T >= 1."""
-    for part in torch.split(tokens, max(1, READ_AT_ONCE // len(tokens)), dim=1):
+    length = max(1, READ_AT_ONCE // len(tokens))
+    if model.config.mixer == "attention":
+        length = min(length, READ_AT_ONCE_MASKED)
+    for part in torch.split(tokens, length, dim=1):
         hidden = model.hidden(part, cache=state.cache)
     state.logits = model.head(hidden[:, -1])
     state.seen.scatter_(1, tokens, True)
