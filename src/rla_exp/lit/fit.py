@@ -16,7 +16,7 @@ from rla_exp.config import Composed
 from rla_exp.config.schema import RunConfig
 from rla_exp.data import CorpusFingerprint, build_data
 from rla_exp.data.text import TextData
-from rla_exp.lit.callbacks import Diagnostics, Measure, Progress, StepEnd
+from rla_exp.lit.callbacks import Diagnostics, Measure, Progress, SelfChecks, StepEnd
 from rla_exp.lit.checkpoint import PREVIOUS, AtomicCheckpointIO, newest_checkpoint
 from rla_exp.lit.datamodule import longest_sequence, make_datamodule
 from rla_exp.lit.device import DeviceType, compute_settings
@@ -132,6 +132,7 @@ def make_callbacks(
 ) -> list[Callback]:
     """In the order in which they act; the step ends last."""
     callbacks: list[Callback] = [RandomState(device), Measure(recorder, status, timing, config.trainer.log_every)]
+    callbacks.append(SelfChecks(folder))
     if config.trainer.diagnostics_every is not None:
         callbacks.append(Diagnostics(recorder, config.trainer.diagnostics_every))
     if config.trainer.progress:

@@ -137,6 +137,10 @@ class RunFolder:
         write_json(self.path / ENVIRONMENT_FILE, environment)
         return list(dict.fromkeys(str(start["sources"]) for start in starts))
 
+    def add_to_environment(self, name: str, content: Sequence[Any]) -> None:
+        """Set an entry of what `write_environment` wrote: what is known only once the run is under way."""
+        write_json(self.path / ENVIRONMENT_FILE, {**(self.read_environment() or {}), name: list(content)})
+
     def read_status(self) -> Status | None:
         """How the run is doing; None before its first start."""
         file = self.path / STATUS_FILE
