@@ -4,7 +4,7 @@
   "suite": "language",
   "settings": {"context": "full", "checkpoint_sha256": ..., ...},   what two files must agree in to be compared
   "provenance": {...},                                              sources, commit, device, torch
-  "tasks": {"arc_easy": {"version": 1.0, "n": 2376, "seconds": 12.3, "details": [],
+  "tasks": {"arc_easy": {"version": 1.0, "n": 2376, "seconds": 12.3, "data": "hub:allenai/ai2_arc", "details": [],
                          "metrics": {"acc": {"value": 0.44, "stderr": 0.01, "higher_is_better": true}}}}
 }
 """
@@ -43,6 +43,8 @@ class TaskScores:
     metrics: dict[str, Score]
     seconds: float
     """Wall time, loading of the data included."""
+    data: str
+    """Where the documents came from: hub:<name>, files:<sha256> or generated."""
     details: list[dict[str, Any]] = field(default_factory=list)
     """Further numbers by document group, as needles have by length and depth."""
 

@@ -1,0 +1,187 @@
+"""A suite on a run: task by task, each stored when it is finished, so that an interrupted evaluation goes on."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rla_exp.config.wording import show
+from rla_exp.data.tokenizer import Tokenizer
+from rla_exp.errors import ConfigError, RunError
+from rla_exp.eval.context_rule import ContextRule
+from rla_exp.eval.mqar import run_mqar
+from rla_exp.eval.random_state import random_state_kept
+from rla_exp.eval.restore import LoadedRun
+from rla_exp.eval.suite import LmEvalSuite, MqarSuite, NeedleSuite, Suite
+from rla_exp.runs import git_commit, sources_hash
+from rla_exp.runs.environment import device_name
+from rla_exp.runs.evaluations import Evaluation, TaskScores, evaluation_file, read_evaluation, write_evaluation
+
+logger = logging.getLogger(__name__)
+
+RunTask = Callable[[str], dict[str, TaskScores]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How a suite is run; what is None follows the suite's file."""
+
+    context: str | None = None
+    limit: int | None = None
+    """Documents of each task (of each length and depth); None: all."""
+    data_dir: Path | None = None
+    batch_size: int = 32
+    overwrite: bool = False
+    """Start over where the stored scores were made with other settings."""
+
+
+def evaluate_run(
+    run: LoadedRun,
+    name: str,
+    suite: Suite,
+    settings: EvaluationSettings | None = None,
+    tell: Callable[[str], object] = logger.info,
+) -> Evaluation:
+    """Score a run's model on a suite and store the scores in the run's folder.
+
+    Tasks that are stored already are not run again. The process's random number generators are left as they were.
+
+    Args:
+        name: of the suite's file.
+        tell: is given a line for each task with its scores.
+
+    Raises:
+        ConfigError: a setting cannot be, or does nothing with this suite.
+        DataError: a task's data cannot be had; says which files are wanted.
+        RunError: scores of other settings are there and `overwrite` is not set, or the folder cannot be written.
+    """
+    settings = settings or EvaluationSettings()
+    suite = _with_context(suite, settings)
+    stored = Evaluation(name, _describe(run, suite, settings), _provenance(run), {})
+    before = read_evaluation(run.folder.path, name)
+    if before is not None and not settings.overwrite:
+        _refuse_other_settings(before, stored, run)
+        stored = replace(stored, tasks=dict(before.tasks))
+    with random_state_kept(), _runner(run, suite, settings) as (names, run_task):
+        for task in names:
+            if task in stored.tasks:
+                tell(f"{_summary(task, stored.tasks)}, evaluated before")
+                continue
+            scores = run_task(task)
+            _refuse_nonfinite(task, scores, run)
+            stored = replace(stored, tasks={**stored.tasks, **scores})
+            write_evaluation(run.folder.path, stored)
+            tell(_summary(task, scores))
+    return stored
+
+
+def _summary(task: str, scores: dict[str, TaskScores]) -> str:
+    """A line for a finished task."""
+    found = scores[task] if task in scores else next(iter(scores.values()))
+    numbers = ", ".join(
+        f"{name} {score.value:.4g}" + ("" if score.stderr is None else f" ± {score.stderr:.2g}")
+        for name, score in found.metrics.items()
+    )
+    return f"{task}: {numbers} (n={found.n}, {found.seconds:.1f} s)"
+
+
+def _with_context(suite: Suite, settings: EvaluationSettings) -> Suite:
+    problems = []
+    if isinstance(suite, MqarSuite):
+        problems += ["context: has no effect with eval=mqar"] if settings.context is not None else []
+    if not isinstance(suite, LmEvalSuite) and settings.data_dir is not None:
+        problems.append("data_dir: has no effect with this suite, whose documents are generated")
+    if problems:
+        raise ConfigError(problems)
+    if isinstance(suite, MqarSuite):
+        return suite
+    context = settings.context or suite.context
+    return replace(suite, context=str(ContextRule.parse(context)))
+
+
+@contextmanager
+def _runner(run: LoadedRun, suite: Suite, settings: EvaluationSettings) -> Iterator[tuple[list[str], RunTask]]:
+    """The names of the suite's tasks, and what runs one."""
+    if isinstance(suite, MqarSuite):
+        yield ["mqar"], lambda _: {"mqar": run_mqar(run, settings.limit)}
+        return
+    # imported here: lm-eval takes seconds
+    from rla_exp.eval.adapter import RlaLM
+
+    model = RlaLM(run, context=suite.context, batch_size=settings.batch_size)
+    if isinstance(suite, NeedleSuite):
+        from rla_exp.eval.needles import needle_tasks, run_needles
+
+        yield needle_tasks(suite), lambda task: {task: run_needles(model, task, suite, settings.limit)}
+        return
+    from rla_exp.eval.lm_eval_tasks import open_tasks, run_task
+
+    with open_tasks(suite.tasks, suite, settings.data_dir) as source:
+        yield suite.tasks, lambda task: run_task(model, task, suite, source, settings.limit)
+
+
+def _describe(run: LoadedRun, suite: Suite, settings: EvaluationSettings) -> dict[str, Any]:
+    """What the scores follow from; two files that differ in it do not compare."""
+    described = {key: value for key, value in asdict(suite).items() if key != "tasks"}
+    return {
+        **described,
+        "limit": settings.limit,
+        "tokenizer": _tokenizer_name(run),
+        "dtype": str(run.model.embedding.weight.dtype).removeprefix("torch."),
+        "lm_eval": version("lm_eval"),
+        "checkpoint": run.checkpoint.name,
+        "checkpoint_sha256": run.checkpoint_sha256,
+        "step": run.step,
+    }
+
+
+def _tokenizer_name(run: LoadedRun) -> str | None:
+    tokenizer: Tokenizer | None = run.tokenizer
+    if tokenizer is None:
+        return None
+    name = getattr(run.config.data, "tokenizer", "bytes")
+    return f"{Path(name).name}-{tokenizer.vocab_size}"
+
+
+def _provenance(run: LoadedRun) -> dict[str, Any]:
+    commit = git_commit()
+    device = run.model.embedding.weight.device.type
+    return {
+        "sources": sources_hash(),
+        "git": None if commit is None else {"commit": commit[0], "dirty": commit[1]},
+        "device": device_name("cuda" if device == "cuda" else "cpu"),
+        "torch": torch.__version__,
+    }
+
+
+def _refuse_other_settings(before: Evaluation, now: Evaluation, run: LoadedRun) -> None:
+    keys = sorted(before.settings.keys() | now.settings.keys())
+    lines = [
+        f"  - {key}: {show(before.settings.get(key))} then, {show(now.settings.get(key))} now"
+        for key in keys
+        if before.settings.get(key) != now.settings.get(key)
+    ]
+    if lines:
+        file = evaluation_file(run.folder.path, before.suite)
+        raise RunError(
+            f"{file} was made with other settings:\n" + "\n".join(lines) + "\nPass overwrite=true to start over."
+        )
+
+
+def _refuse_nonfinite(task: str, scores: dict[str, TaskScores], run: LoadedRun) -> None:
+    bad = [
+        f"{name} {metric}"
+        for name, found in scores.items()
+        for metric, score in found.metrics.items()
+        if not math.isfinite(score.value)
+    ]
+    if bad:
+        raise RunError(f"{task}: {', '.join(bad)} of {run.folder.path} is not finite, and nothing of it was stored")

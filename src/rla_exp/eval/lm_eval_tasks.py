@@ -1,0 +1,216 @@
+"""Tasks of lm-eval: loaded from the hub or from local files, and run on a model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import lm_eval.evaluator
+import yaml
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
+
+from rla_exp.errors import DataError, UserError
+from rla_exp.eval.adapter import RlaLM
+from rla_exp.eval.local_files import (
+    describe_wanted,
+    find_files,
+    load_splits,
+    read_documents,
+    required_fields,
+    sha256_of,
+    wanted_splits,
+)
+from rla_exp.eval.quiet import lm_eval_quiet
+from rla_exp.eval.suite import LmEvalSuite
+from rla_exp.eval.task_names import leaf_names, task_config, task_manager
+from rla_exp.runs.evaluations import Score, TaskScores
+
+FEWSHOT_SEED = 1234
+"""lm-eval's own."""
+_MOST_LISTED = 12
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """Where the data of tasks come from."""
+
+    manager: TaskManager
+    files: Mapping[str, Mapping[str, Path]]
+    """Single task -> split -> local file; empty where the hub is asked."""
+    data_dir: Path | None
+
+
+@contextmanager
+def open_tasks(names: Sequence[str], suite: LmEvalSuite, data_dir: Path | None) -> Iterator[TaskSource]:
+    """Find tasks, and their local files where `data_dir` is given.
+
+    Raises:
+        ConfigError: names lm-eval does not know.
+        DataError: says which files are missing in data_dir, or which line of a file lacks a field.
+    """
+    manager = task_manager(names)
+    if data_dir is None:
+        yield TaskSource(manager, {}, None)
+        return
+    leaves = [leaf for name in names for leaf in leaf_names(manager, name)]
+    configs = {leaf: task_config(manager, leaf) for leaf in leaves}
+    files, missing = {}, []
+    for leaf, config in configs.items():
+        if "custom_dataset" in config:
+            # made by a function of its own
+            continue
+        splits = wanted_splits(config, suite.num_fewshot)
+        files[leaf] = find_files(data_dir, leaf, splits)
+        fields = required_fields(leaf, config)
+        if len(files[leaf]) < len(splits):
+            missing.append(describe_wanted(data_dir, leaf, splits, fields))
+        for file in files[leaf].values():
+            read_documents(file, fields)
+    if missing:
+        raise DataError(f"data_dir={data_dir} lacks files (.jsonl, .jsonl.gz, .json or .parquet):{_listed(missing)}")
+    with TemporaryDirectory(prefix="rla-tasks-") as folder:
+        for leaf, config in configs.items():
+            # tasks that are classes take no configuration; they are given their data when they are made
+            if leaf in files and "class" not in config:
+                _write_overlay(Path(folder), leaf, manager, config, files[leaf])
+        yield TaskSource(task_manager(names, [Path(folder)]), files, data_dir)
+
+
+def _write_overlay(
+    folder: Path, name: str, manager: TaskManager, config: Mapping[str, Any], files: Mapping[str, Path]
+) -> None:
+    """A task file that takes all from lm-eval's own but the data."""
+    kept = {key: config.get(key) for key in ("training_split", "validation_split", "test_split", "fewshot_split")}
+    content: dict[str, Any] = {
+        "include": str(manager.task_index[name].yaml_path),
+        "task": name,
+        "dataset_name": None,
+        **{key: None for key, split in kept.items() if split is not None and split not in files},
+        "dataset_kwargs": {
+            "files": {split: str(file.resolve()) for split, file in files.items()},
+            "fields": required_fields(name, config),
+        },
+    }
+    loader = f"custom_dataset: !function {load_splits.__module__}.{load_splits.__name__}\n"
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(content) + loader, encoding="utf-8")
+
+
+def run_task(
+    model: RlaLM, name: str, suite: LmEvalSuite, source: TaskSource, limit: int | None
+) -> dict[str, TaskScores]:
+    """The scores of a task, group or tag: by its name, and those of its single tasks by theirs.
+
+    Raises:
+        DataError: the data cannot be had; says which files would do.
+    """
+    started = time.perf_counter()
+    with lm_eval_quiet():
+        loaded = _load(name, suite, source)
+        for task in loaded["tasks"].values():
+            # 0 in a task's own file is final, as for lm-eval's command line
+            if task.get_config("num_fewshot") != 0:
+                task.set_config(key="num_fewshot", value=suite.num_fewshot)
+            task.set_fewshot_seed(seed=FEWSHOT_SEED)
+        results: dict[str, Any] = lm_eval.evaluator.evaluate(
+            lm=model,
+            task_dict=loaded,
+            limit=limit,
+            bootstrap_iters=suite.bootstrap_iters,
+            log_samples=False,
+        )
+    seconds = time.perf_counter() - started
+    counts = {task: int(count["effective"]) for task, count in results["n-samples"].items()}
+    scores = {}
+    for entry, metrics in results["results"].items():
+        members = [leaf for leaf in leaf_names(source.manager, entry) if leaf in counts]
+        scores[entry] = TaskScores(
+            version=results["versions"].get(entry),
+            n=sum(counts[member] for member in members),
+            metrics=_scores(metrics, results["higher_is_better"].get(entry, {})),
+            seconds=seconds,
+            data=_data(members, source),
+        )
+    return scores
+
+
+def _load(name: str, suite: LmEvalSuite, source: TaskSource) -> Any:
+    config = task_config(source.manager, name)
+    try:
+        if "class" in config and name in source.files:
+            return source.manager.load([_with_files(name, source)])
+        return source.manager.load([name])
+    except UserError:
+        raise
+    # the hub's client, its data sets and functions of tasks share no base class
+    except Exception as error:
+        leaves = leaf_names(source.manager, name)
+        wanted = []
+        for leaf in leaves:
+            own = task_config(source.manager, leaf)
+            splits = wanted_splits(own, suite.num_fewshot)
+            wanted.append(describe_wanted(source.data_dir, leaf, splits, required_fields(leaf, own)))
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"cannot load the data of {name}: {type(error).__name__}: {reason}\nWithout a network, pass "
+            f"data_dir=FOLDER with these files (.jsonl, .jsonl.gz, .json or .parquet):{_listed(wanted)}"
+        ) from error
+
+
+def _listed(lines: Sequence[str]) -> str:
+    """The lines of a message, not all of a group's many."""
+    rest = len(lines) - _MOST_LISTED
+    shown = [*lines[:_MOST_LISTED], *([f"and so on for {rest} more"] if rest > 0 else [])]
+    return "".join(f"\n  - {line}" for line in shown)
+
+
+def _with_files(name: str, source: TaskSource) -> ConfigurableTask:
+    """A task that is a class, with local data."""
+    config = task_config(source.manager, name)
+    files = {split: str(file) for split, file in source.files[name].items()}
+    base = _class_of(config)
+
+    def download(task: ConfigurableTask, *_: Any, **__: Any) -> None:
+        task.dataset = load_splits(files, required_fields(name, config))
+
+    task = type(base.__name__, (base,), {"download": download})()
+    task.config.task = name
+    return task
+
+
+def _class_of(config: Mapping[str, Any]) -> type[ConfigurableTask]:
+    """The class that `class: !function task.SWDE` names; the index has it as a path, /folder/task.SWDE."""
+    path, _, attribute = str(config["class"]).rpartition(".")
+    module = path[path.index("/lm_eval/") + 1 :].replace("/", ".")
+    found: type[ConfigurableTask] = getattr(__import__(module, fromlist=[attribute]), attribute)
+    return found
+
+
+def _scores(metrics: Mapping[str, Any], higher_is_better: Mapping[str, bool | None]) -> dict[str, Score]:
+    """lm-eval's `acc,none` and `acc_stderr,none` as one score `acc`; other filters stay in the name."""
+    scores = {}
+    for key, value in metrics.items():
+        metric, comma, filter_name = key.partition(",")
+        if not comma or metric.endswith("_stderr") or isinstance(value, str):
+            continue
+        stderr = metrics.get(f"{metric}_stderr,{filter_name}")
+        # lm-eval writes "N/A" where there is none
+        known = stderr if isinstance(stderr, int | float) and math.isfinite(stderr) else None
+        name = metric if filter_name == "none" else f"{metric},{filter_name}"
+        scores[name] = Score(float(value), None if known is None else float(known), higher_is_better.get(metric))
+    return scores
+
+
+def _data(members: Sequence[str], source: TaskSource) -> str:
+    """Where the documents came from."""
+    if any(member in source.files for member in members):
+        return "files:" + ",".join(sha256_of(source.files[member]) for member in members if member in source.files)
+    paths = [task_config(source.manager, member).get("dataset_path") for member in members]
+    named = sorted({f"hub:{path}" if path else "generated" for path in paths})
+    return ",".join(named)
