@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 
 import pytest
 import yaml
@@ -15,6 +14,7 @@ from rla_exp.report.heatmap import draw_heatmaps, heat_cells
 from rla_exp.report.outcome import MixedRunsError
 from rla_exp.report.recall_plot import draw_recall, recall_points
 from rla_exp.runs import Result
+from rla_exp.runs.evaluations import Evaluation, Score, TaskScores, write_evaluation
 from rla_exp.runs.result import write_result
 
 
@@ -34,18 +34,21 @@ def make_run(tmp_path):
     return make
 
 
-def _evaluate(path, accuracy, tasks=("needle_single_1", "needle_multi_key_1")):
-    needles = [
-        {"task": task, "length": length, "depth": depth, "accuracy": accuracy(length, depth), "stderr": None, "n": 4}
-        for task in tasks
-        for length in (512, 1024)
-        for depth in (0.0, 0.5, 1.0)
-    ]
-    (path / "evaluations").mkdir()
-    scores = [{"task": "swde", "metric": "contains", "value": accuracy(512, 0.0)}]
-    (path / "evaluations" / "niah.json").write_text(
-        json.dumps({"needles": needles, "scores": scores}), encoding="utf-8"
+def _evaluate(path, accuracy, tasks=("needle_single_1", "needle_multi_key_1"), *, seed=0):
+    settings = {"context": "full", "seed": seed, "checkpoint_sha256": str(path)}
+    scores = TaskScores(
+        version=1.0,
+        n=24,
+        metrics={"accuracy": Score(accuracy(512, 0.0), None, True)},
+        seconds=1.0,
+        data="generated",
+        details=[
+            {"length": length, "depth": depth, "accuracy": accuracy(length, depth), "stderr": None, "n": 4}
+            for length in (512, 1024)
+            for depth in (0.0, 0.5, 1.0)
+        ],
     )
+    write_evaluation(path, Evaluation("niah", settings, {}, dict.fromkeys(tasks, scores)))
 
 
 def test_seeds_become_a_mean_with_its_spread(make_run, tmp_path):
@@ -105,7 +108,7 @@ def test_plots_are_written_and_repeat(make_run, tmp_path, capsys):
     _evaluate(make_run("rdn", 0), lambda _, depth: depth)
     for words in (
         ["plot=recall", f"runs={tmp_path}/runs"],
-        ["plot=recall", f"runs={tmp_path}/runs/study/rdn*", "score=niah:swde/contains"],
+        ["plot=recall", f"runs={tmp_path}/runs/study/rdn*", "score=eval/niah/needle_single_1/accuracy"],
         ["plot=needles", f"runs={tmp_path}/runs/study/rdn*", "tasks=needle_single_1"],
     ):
         contents = []
@@ -128,8 +131,8 @@ def test_plots_are_written_and_repeat(make_run, tmp_path, capsys):
         (["plot=needles", "score=x"], "score: has no effect with plot=needles"),
         (["plot=recall", "suite=x", "tasks=y"], "2 problems"),
         (["plot=recall", "runs=nowhere"], "runs=nowhere: no finished run is there"),
-        (["plot=recall", "score=test/acuracy"], "has no such score; it has state_bytes, test/accuracy"),
-        (["plot=recall", "score=recall:swde/contains"], "evaluate the run with eval=recall first"),
+        (["plot=recall", "score=test/acuracy"], "it has state_bytes, test/accuracy; did you mean test/accuracy?"),
+        (["plot=recall", "score=eval/recall/swde/contains"], "has no recall yet: python scripts/evaluate.py"),
         (["plot=needles"], "scripts/evaluate.py run="),
     ],
 )
@@ -146,6 +149,17 @@ def test_runs_of_different_sources_do_not_mix(make_run, tmp_path):
     with pytest.raises(MixedRunsError, match="differ in their sources"):
         find_runs([str(tmp_path)])
     assert len(find_runs([str(tmp_path)], mixed=True)) == 2
+
+
+def test_evaluations_under_different_settings_do_not_mix(make_run, tmp_path):
+    for seed in (0, 1):
+        _evaluate(make_run("rdn", seed), lambda _, depth: depth, seed=seed)
+    runs = find_runs([str(tmp_path)])
+    with pytest.raises(MixedRunsError, match="differ in their seed"):
+        heat_cells(runs, "niah")
+    with pytest.raises(MixedRunsError, match="differ in their seed"):
+        recall_points(runs, "eval/niah/needle_single_1/accuracy")
+    assert len(heat_cells(runs, "niah", mixed=True)) == 2 * 2 * 3
 
 
 def test_a_missing_task_is_named(make_run, tmp_path):

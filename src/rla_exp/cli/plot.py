@@ -39,7 +39,9 @@ def _list(text: str) -> tuple[str, ...]:
 KEYS = {
     "plot": Key(_plot, " or ".join(PLOTS), "heat maps over depth and length, or recall against state size; needed"),
     "runs": Key(_list, "folders or globs, separated by commas", "the finished runs at or below them; default runs"),
-    "score": Key(str, "a metric, or SUITE:TASK/METRIC", "recall: of result.json or of a suite; default test/accuracy"),
+    "score": Key(
+        str, "a metric, or eval/SUITE/TASK/METRIC", "recall: of result.json or an evaluation; default test/accuracy"
+    ),
     "suite": Key(str, "a suite of conf/eval", "needles: which one; default niah"),
     "tasks": Key(_list, "tasks, separated by commas", "needles: which ones; default all"),
     "mixed": Key(yes_or_no, "true or false", "draw runs of different sources, devices or corpora; default false"),
@@ -96,11 +98,11 @@ def plot(settings: PlotSettings) -> None:
     runs = find_runs(settings.runs, mixed=settings.mixed)
     points: Sequence[Any]
     if settings.plot == "needles":
-        points = heat_cells(runs, settings.suite or "niah", settings.tasks)
+        points = heat_cells(runs, settings.suite or "niah", settings.tasks, mixed=settings.mixed)
         figure = draw_heatmaps(points)
     else:
         score = settings.score or "test/accuracy"
-        points = recall_points(runs, score)
+        points = recall_points(runs, score, mixed=settings.mixed)
         figure = draw_recall(points, score)
     out = settings.out or Path("results") / str(settings.plot)
     _write([asdict(point) for point in points], figure, out)

@@ -14,10 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rla_exp.errors import RunError
+from rla_exp.report.evaluated import read_evaluations
 from rla_exp.report.finished_runs import FinishedRun, by_group
-from rla_exp.report.scores import EVALUATIONS_FOLDER
 from rla_exp.report.style import STYLE
-from rla_exp.runs.files import read_json
+from rla_exp.runs.evaluations import Evaluation
 
 # above this the cells are dark, and their numbers white
 _DARK = 0.6
@@ -40,21 +40,28 @@ class HeatCell:
     seeds: int
 
 
-def heat_cells(runs: Sequence[FinishedRun], suite: str, tasks: Sequence[str] | None = None) -> list[HeatCell]:
+def heat_cells(
+    runs: Sequence[FinishedRun], suite: str, tasks: Sequence[str] | None = None, *, mixed: bool = False
+) -> list[HeatCell]:
     """The places of the maps of each group of runs, from evaluations/<suite>.json.
 
     Args:
         tasks: those to show; None: all.
+        mixed: take evaluations under different settings together.
 
     Raises:
         RunError: a run is not evaluated with the suite, has no needles in it, or lacks a task.
+        MixedRunsError: the evaluations do not compare, and mixed is false.
     """
     cells = []
+    evaluations = dict(zip((run.path for run in runs), read_evaluations(runs, suite, mixed=mixed), strict=True))
     for group, seeds in by_group(runs).items():
         found: dict[tuple[str, int, float], list[tuple[float, int]]] = {}
         for run in seeds:
-            for task, length, depth, accuracy, n in _read_needles(run, suite):
+            for task, length, depth, accuracy, n in _places(evaluations[run.path]):
                 found.setdefault((task, length, depth), []).append((accuracy, n))
+        if not found:
+            raise RunError(f"suite={suite}: {group} has no needles in it; heat maps are of the suite niah")
         there = {task for task, _, _ in found}
         missing = [task for task in tasks or () if task not in there]
         if missing:
@@ -122,21 +129,15 @@ def _short(length: int) -> str:
     return f"{length // 1024}k" if length % 1024 == 0 else f"{length}"
 
 
-def _read_needles(run: FinishedRun, suite: str) -> list[tuple[str, int, float, float, int]]:
-    file = run.path / EVALUATIONS_FOLDER / f"{suite}.json"
-    content = read_json(file)
-    if content is None:
-        raise RunError(f"{run.path} has no {suite} yet: python scripts/evaluate.py run={run.path} eval={suite}")
+def _places(evaluation: Evaluation) -> list[tuple[str, int, float, float, int]]:
+    """Task, length, depth, accuracy and number of documents."""
     try:
         return [
-            (
-                str(cell["task"]),
-                int(cell["length"]),
-                float(cell["depth"]),
-                float(cell["accuracy"]),
-                int(cell["n"]),
-            )
-            for cell in content["needles"]
+            (task, int(cell["length"]), float(cell["depth"]), float(cell["accuracy"]), int(cell["n"]))
+            for task, scores in evaluation.tasks.items()
+            for cell in scores.details
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{file} holds no needles ({error!r}); heat maps are of the suite niah") from error
+        raise RunError(
+            f"eval={evaluation.suite} holds no needles ({error!r}); heat maps are of the suite niah"
+        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -11,11 +11,13 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from rla_exp.config.wording import closest, did_you_mean
 from rla_exp.errors import RunError
+from rla_exp.report.evaluated import read_evaluations
 from rla_exp.report.finished_runs import FinishedRun, by_group
 from rla_exp.report.number import format_number
-from rla_exp.report.scores import read_scores
 from rla_exp.report.style import COLOURS, STYLE
+from rla_exp.runs.evaluations import read_scores
 
 # a colour and a marker for each of the eight backbones; the further colours too are Okabe and Ito's
 LINES = tuple(zip((*COLOURS, "#56B4E9", "#E69F00", "#000000", "#999999"), "osD^v<>P", strict=True))
@@ -35,37 +37,34 @@ class RecallPoint:
     n: int
 
 
-def score_reader(score: str) -> Callable[[FinishedRun], float]:
-    """What finds a run's score: a metric of result.json ("test/accuracy"), or "<suite>:<task>/<metric>".
-
-    The reader raises RunError where a run lacks the score, naming those that it has.
-    """
-    suite, colon, key = score.rpartition(":")
-
-    def read(run: FinishedRun) -> float:
-        scores = (read_scores(run.path, suite) if colon else run.metrics) or {}
-        if key not in scores:
-            known = ", ".join(sorted(scores)) or f"none; evaluate the run with eval={suite} first"
-            raise RunError(f"score={score}: {run.path} has no such score; it has {known}")
-        return float(scores[key])
-
-    return read
-
-
-def recall_points(runs: Sequence[FinishedRun], score: str) -> list[RecallPoint]:
+def recall_points(runs: Sequence[FinishedRun], score: str, *, mixed: bool = False) -> list[RecallPoint]:
     """One point for the seeds of each group, by model and state size.
 
+    Args:
+        score: a metric of result.json ("test/accuracy") or of an evaluation ("eval/<suite>/<task>/<metric>").
+        mixed: take evaluations under different settings together.
+
     Raises:
-        RunError: a run lacks the score.
+        RunError: a run lacks the score; says which it has.
+        MixedRunsError: the evaluations do not compare, and mixed is false.
     """
-    read = score_reader(score)
+    if score.startswith("eval/"):
+        read_evaluations(runs, score.split("/")[1], mixed=mixed)
     points = []
     for group, seeds in by_group(runs).items():
-        values = [read(run) for run in seeds]
+        values = [_score(run, score) for run in seeds]
         sd = statistics.stdev(values) if len(values) > 1 else None
         first = seeds[0]
         points.append(RecallPoint(first.label, group, first.state_bytes, statistics.fmean(values), sd, len(values)))
     return sorted(points, key=lambda point: (point.model, point.state_bytes, point.group))
+
+
+def _score(run: FinishedRun, score: str) -> float:
+    scores = {**run.metrics, **{key: found.value for key, found in read_scores(run.path).items()}}
+    if score not in scores:
+        guess = did_you_mean(closest(score, scores))
+        raise RunError(f"score={score}: {run.path} has no such score; it has {', '.join(sorted(scores))}{guess}")
+    return scores[score]
 
 
 def draw_recall(points: Sequence[RecallPoint], score: str) -> Figure:
