@@ -108,7 +108,7 @@ def test_only_a_dashboard_is_replaced(site: Path, tmp_path: Path) -> None:
 
 def test_no_runs_is_a_site_too(tmp_path: Path) -> None:
     built = build_site(tmp_path / "runs", tmp_path / "results", tmp_path / "site")
-    assert (built.num_runs, built.num_tables) == (0, 0)
+    assert (built.records, built.num_tables) == ([], 0)
     assert "There are no runs yet" in built.index.read_text(encoding="utf-8")
 
 

@@ -70,6 +70,24 @@ def test_the_page_leads_from_a_cell_to_its_runs(
     assert (site / "results/small/cpu/figure.png").read_bytes() == b"a picture"
 
 
+def test_reported_numbers_name_their_source(results: Path) -> None:
+    reported = {"source": "paper", "where": "Table 3", "unit": None}
+    cell = {"group": "rdn", "row": "full", "column": "paper", "text": "0.9", "n": 0, "mean": None, "values": {}}
+    table = content()
+    table["columns"]["paper"] = {"study": "reported", "label": "paper", "kind": "reported"}
+    table["cells"].append({**cell, "runs": [], "reported": reported})
+    table["reported"] = {"paper": {"title": "A paper", "url": "https://example.org/paper", "note": None}}
+    (results / "small/cpu/cells.json").write_text(json.dumps(table))
+    (shown,), problems = read_tables(results, {})
+    assert problems == []
+    last = shown.groups[0][1][0].cells[1]
+    assert last is not None
+    assert last.details == [
+        ("reported", "not measured here: A paper (https://example.org/paper)"),
+        ("where", "Table 3"),
+    ]
+
+
 def test_a_damaged_table_is_told(results: Path) -> None:
     file = results / "small/cpu/cells.json"
     file.write_text(json.dumps({**content(), "columns": []}))

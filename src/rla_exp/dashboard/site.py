@@ -26,7 +26,7 @@ from jinja2 import Environment
 from rla_exp.dashboard.groups import Group, group_runs
 from rla_exp.dashboard.pages import make_environment
 from rla_exp.dashboard.payloads import curves, group_index, layer_curves, script
-from rla_exp.dashboard.records import read_records
+from rla_exp.dashboard.records import RunRecord, read_records
 from rla_exp.dashboard.tables import ShownTable, read_tables
 from rla_exp.errors import UserError
 
@@ -41,7 +41,8 @@ class Site:
     """What was built."""
 
     index: Path
-    num_runs: int
+    records: list[RunRecord]
+    """The runs that it shows."""
     num_tables: int
     problems: list[str]
     """Files that could not be read; the site shows them too."""
@@ -73,7 +74,7 @@ def build_site(runs: Path, results: Path, out: Path) -> Site:
             f"the dashboard cannot be written to {out}: {error.strerror or error}; "
             "choose another folder with out=FOLDER or free space"
         ) from error
-    return Site(out / "index.html", len(records), len(tables), problems)
+    return Site(out / "index.html", records, len(tables), problems)
 
 
 def _check_replaceable(out: Path) -> None:

@@ -13,6 +13,8 @@ from rla_exp.report.caption import MARKS
 from rla_exp.runs.files import read_json
 
 CELLS_FILE = "cells.json"
+DETAILS = {"metric": "metric", "n": "n", "mean": "mean", "sd": "sd", "half_width": "95% interval ±"}
+"""What is told of a cell: keys of cells.json and their words."""
 FIGURES = ("figure.svg", "figure.png")
 """What is shown of a table's figure: the first that is there."""
 
@@ -82,11 +84,13 @@ def read_tables(results: Path, pages: Mapping[str, str]) -> tuple[list[ShownTabl
 
 def _table(name: str, folder: Path, content: Mapping[str, Any], pages: Mapping[str, str]) -> ShownTable:
     columns: Mapping[str, Mapping[str, Any]] = content["columns"]
+    # published numbers stand in columns of their own
+    sources = {name: f"{source['title']} ({source['url']})" for name, source in content.get("reported", {}).items()}
     cells = {(cell["group"], cell["row"], cell["column"]): cell for cell in content["cells"]}
 
     def row(entry: Mapping[str, Any]) -> ShownRow:
         found = [cells.get((entry["group"], entry["row"], key)) for key in columns]
-        return ShownRow(entry["label"], [None if cell is None else _cell(cell, pages) for cell in found])
+        return ShownRow(entry["label"], [None if cell is None else _cell(cell, pages, sources) for cell in found])
 
     files = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     return ShownTable(
@@ -105,7 +109,7 @@ def _table(name: str, folder: Path, content: Mapping[str, Any], pages: Mapping[s
     )
 
 
-def _cell(cell: Mapping[str, Any], pages: Mapping[str, str]) -> ShownCell:
+def _cell(cell: Mapping[str, Any], pages: Mapping[str, str], sources: Mapping[str, str]) -> ShownCell:
     values: Mapping[str, float] = cell.get("values") or {}
     runs = [
         {
@@ -117,10 +121,13 @@ def _cell(cell: Mapping[str, Any], pages: Mapping[str, str]) -> ShownCell:
         }
         for run in cell.get("runs") or []
     ]
-    details = [(key, _short(cell[key])) for key in ("metric", "n", "mean", "sd") if cell.get(key) is not None]
+    details = [(word, _short(cell[key])) for key, word in DETAILS.items() if cell.get(key) is not None]
     difference = cell.get("difference")
     if isinstance(difference, Mapping):
         details += [(f"difference, {key}", _short(value)) for key, value in difference.items() if value is not None]
+    reported = cell.get("reported")
+    if isinstance(reported, Mapping):
+        details = [("reported", f"not measured here: {sources[reported['source']]}"), ("where", reported["where"])]
     return ShownCell(cell["text"], MARKS.get(cell.get("mark"), ""), bool(cell.get("best")), details, runs)
 
 
