@@ -1,4 +1,4 @@
-"""`rla-export` on runs that were trained for a few steps."""
+"""`rla-export` and `check_evaluation.py` on runs that were trained for a few steps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rla_exp.cli import check_evaluation
 from rla_exp.cli.export import KEYS, main
 from rla_exp.config import compose
 from rla_exp.eval.restore import load_run
@@ -156,6 +157,29 @@ def test_without_transformers_the_command_says_what_to_install(runs, tmp_path, c
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert main([f"run={runs['rdn']}", f"out={tmp_path / 'exported'}"]) == 1
     assert "pip install 'rla_exp[hf]'" in capsys.readouterr().err
+
+
+def test_our_evaluation_is_that_of_the_export(runs, capsys):
+    assert check_evaluation.main([f"run={runs['rdn']}", "window=40", "limit=2", "batch_size=2"]) == 0
+    said = capsys.readouterr().out
+    rows = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("| smoke_")]
+    assert len(rows) == 4
+    for row in rows:
+        assert row[3] == "-" or float(row[3]) < 1e-5
+        assert row[5] == "0"
+
+
+def test_an_evaluation_that_differs_is_an_error(runs, capsys, monkeypatch):
+    monkeypatch.setattr(check_evaluation, "TOLERANCE", 0.0)
+    assert check_evaluation.main([f"run={runs['rdn']}", "window=40", "limit=2", "tasks=smoke_document"]) == 1
+    assert "nats a token apart on average: smoke_document" in capsys.readouterr().err
+
+
+def test_a_check_needs_a_run(capsys):
+    assert check_evaluation.main(["window=8"]) == 1
+    assert "run: nothing sets it; write run=RUN_DIR" in capsys.readouterr().err
+    assert check_evaluation.main(["run=x", "window=0"]) == 1
+    assert "window is '0'; allowed: a whole number from 1 on" in capsys.readouterr().err
 
 
 def test_no_other_room_needs_transformers():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,39 +31,26 @@ class TaskAgreement:
     """By name, ours and theirs."""
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """All tasks; seconds are of the whole evaluation, reading the tasks included."""
-
-    tasks: list[TaskAgreement]
-    seconds_ours: float
-    seconds_theirs: float
-
-
 def compare(
     ours: RlaLM, theirs: LM, tasks: Sequence[str], *, task_manager: TaskManager, limit: int | None = None
-) -> Agreement:
+) -> list[TaskAgreement]:
     """Evaluate both models on `tasks`; limit: documents of each task, None: all."""
-    results, seconds = [], []
-    for model in (ours, theirs):
-        started = time.perf_counter()
-        results.append(
-            lm_eval.simple_evaluate(
-                model=model,
-                tasks=list(tasks),
-                task_manager=task_manager,
-                limit=limit,
-                bootstrap_iters=0,
-                log_samples=True,
-                # None leaves the caller's generators alone
-                random_seed=None,
-                numpy_random_seed=None,
-                torch_random_seed=None,
-            )
+    our_results, their_results = (
+        lm_eval.simple_evaluate(
+            model=model,
+            tasks=list(tasks),
+            task_manager=task_manager,
+            limit=limit,
+            bootstrap_iters=0,
+            log_samples=True,
+            # None leaves the caller's generators alone
+            random_seed=None,
+            numpy_random_seed=None,
+            torch_random_seed=None,
         )
-        seconds.append(time.perf_counter() - started)
-    compared = [_compare_task(ours, task, *(result for result in results)) for task in sorted(results[0]["samples"])]
-    return Agreement(compared, *seconds)
+        for model in (ours, theirs)
+    )
+    return [_compare_task(ours, task, our_results, their_results) for task in sorted(our_results["samples"])]
 
 
 def _compare_task(ours: RlaLM, task: str, our_results: dict[str, Any], their_results: dict[str, Any]) -> TaskAgreement:
