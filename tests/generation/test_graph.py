@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -23,6 +25,64 @@ def on_gpu(make_model):
         return make_model(name, **changes).cuda()
 
     return make
+
+
+class Replayed:
+    """Stands in for a CUDA graph on a CPU: replaying runs the captured step again, into the tensor it first gave."""
+
+    def __init__(self):
+        self.owner = None
+
+    def replay(self):
+        self.owner._logits.copy_(self.owner._step())
+
+
+@pytest.fixture
+def replayed_on_cpu(monkeypatch):
+    """Graphs without a GPU. What it cannot show is that a step can be captured at all."""
+
+    class Stream:
+        def wait_stream(self, other):
+            pass
+
+    class GraphOnCpu(GraphedStep):
+        def __init__(self, model, batch_size):
+            super().__init__(model, batch_size)
+            self._graph.owner = self
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _: Stream())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Stream())
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Replayed)
+    monkeypatch.setattr("rla_exp.generation.generator.GraphedStep", GraphOnCpu)
+    monkeypatch.setattr("rla_exp.generation.generator.can_be_graphed", lambda model: model.config.mixer == "linear")
+
+
+@pytest.mark.usefixtures("replayed_on_cpu")
+@pytest.mark.parametrize("name", LINEAR)
+def test_fixed_buffers_write_the_same(name, make_model, monkeypatch):
+    """Buffers are loaded, moved on in place and used again by the next call."""
+    generator = TextGenerator(make_model(name).double(), ByteTokenizer())
+    prompts = ["A needle", "", "Once upon a time there", "B needle"]
+    arguments = {"max_new_tokens": 10, "sampling": Sampling(temperature=1.0)}
+    graphed = [generator.generate(prompts, **arguments) for _ in range(2)]
+    monkeypatch.setattr("rla_exp.generation.generator.can_be_graphed", lambda _: False)
+    assert graphed == 2 * [generator.generate(prompts, **arguments)]
+
+
+@pytest.mark.usefixtures("replayed_on_cpu")
+def test_a_step_that_leaves_its_buffers_is_found(make_model, monkeypatch):
+    model = make_model("rdn")
+
+    def elsewhere(tokens, *, cache):
+        layer = cache.layers[1]
+        layer.state = layer.state._replace(R=layer.state.R.clone())
+        return torch.zeros(*tokens.shape, model.config.d_model)
+
+    monkeypatch.setattr(model, "hidden", elsewhere)
+    with pytest.raises(RuntimeError, match=r"left its buffers: layers\.1\.R;"):
+        GraphedStep(model, 1)
 
 
 def test_only_steps_of_fixed_size_on_a_gpu_are_graphed(make_model):
