@@ -94,6 +94,8 @@ def test_a_prompt_is_read_once(runs, capsys, tmp_path):
     assert "11 tokens read" in err
     went_on = _said(capsys, run, f"state={state}", "prompt= is there", "max_new_tokens=8")[1]
     assert went_on == _said(capsys, run, "prompt=A text that is there", "max_new_tokens=8")[1]
+    (tmp_path / "prompt.txt").write_text("A text that is there", encoding="utf-8")
+    assert went_on == _said(capsys, run, f"prompt_file={tmp_path / 'prompt.txt'}", "max_new_tokens=8")[1]
     code, _, err = _said(capsys, f"run={runs['transformer']}", f"state={state}")
     assert code == 1
     assert "written by another model" in err
@@ -116,7 +118,11 @@ def test_a_transformer_beyond_its_training_warns_and_writes(runs, capsys, caplog
         (["run={rdn}", "top_k=3", "seed=1"], ["2 problems", "top_k=3: has no effect", "seed=1: has no effect"]),
         (["run={rdn}", "max_new_tokens=0"], ["max_new_tokens=0: does nothing without save_state"]),
         (["run={rdn}", "prompts=none.txt"], ["prompts=none.txt: cannot read it"]),
-        (["run={rdn}", "prompts=a", "prompt=b", "save_state=c"], ["2 problems", "only one of them", "one prompt"]),
+        (
+            ["run={rdn}", "prompts=a", "prompt=b", "save_state=c"],
+            ["2 problems", "prompt and prompts: only", "one prompt"],
+        ),
+        (["run={rdn}", "prompt_file=none.txt"], ["prompt_file=none.txt: cannot read it"]),
         (["run={rdn}", "state=none"], ["cannot read the state none"]),
         (["run={rdn}", 'stop=["a", 3]'], ["stop is '[\"a\", 3]'"]),
         (["run={rdn}", "checkpoint=first"], ["checkpoint=first: no such checkpoint", "last"]),

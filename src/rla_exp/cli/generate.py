@@ -43,6 +43,7 @@ KEYS = {
     "run": Key(expand_home, "a run's folder", "the trained model; needed"),
     "checkpoint": Key(str, "a name in its checkpoints/ or a file", "which one; default last"),
     "prompt": Key(str, "any text", "what to go on from; default nothing, the beginning of a document"),
+    "prompt_file": Key(expand_home, "a text file", "its whole text is the prompt, however long"),
     "prompts": Key(expand_home, "a text file, a prompt a line", "many prompts at once; answers are lines of JSON"),
     "max_new_tokens": Key(_count_or_zero, "a whole number", "tokens to write; default 128; 0 with save_state"),
     "temperature": Key(float, "0 or a positive number", "0 is greedy, always the likeliest token; default 0"),
@@ -70,6 +71,7 @@ class GenerateSettings:
     run: Path | None = None
     checkpoint: str = "last"
     prompt: str = ""
+    prompt_file: Path | None = None
     prompts: Path | None = None
     max_new_tokens: int = 128
     temperature: float = 0.0
@@ -102,13 +104,13 @@ def generate(settings: GenerateSettings) -> None:
     from rla_exp.generation import load_state, save_state
 
     sampling = _checked(settings)
-    prompts = None if settings.prompts is None else _read_prompts(settings.prompts)
+    prompts = None if settings.prompts is None else _read("prompts", settings.prompts).splitlines()
+    prompt = settings.prompt if settings.prompt_file is None else _read("prompt_file", settings.prompt_file)
     generator = _load(settings)
     state = None if settings.state is None else load_state(settings.state, generator.model)
     if prompts is not None:
         _write_all(generator, prompts, settings, sampling, state)
         return
-    prompt = settings.prompt
     if settings.save_state is not None:
         prompt, state = "", generator.read(prompt, state)
         save_state(state, settings.save_state, generator.model)
@@ -122,8 +124,9 @@ def _checked(settings: GenerateSettings) -> Sampling:
     problems = []
     if settings.run is None:
         problems.append("run is not set: write run=runs/default/rdn-full-stdlib_docs-1a2b3c4d/seed0 or the like")
-    if settings.prompts is not None and settings.prompt:
-        problems.append("prompt and prompts: only one of them can be set")
+    given = [name for name in ("prompt", "prompt_file", "prompts") if getattr(settings, name)]
+    if len(given) > 1:
+        problems.append(f"{' and '.join(given)}: only one of them can be set")
     if settings.prompts is not None and settings.save_state is not None:
         problems.append("save_state: keeps the state of one prompt; leave it or prompts out")
     if settings.max_new_tokens == 0 and settings.save_state is None:
@@ -147,11 +150,11 @@ def _checked(settings: GenerateSettings) -> Sampling:
     return sampling
 
 
-def _read_prompts(file: Path) -> list[str]:
+def _read(key: str, file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"prompts={file}: cannot read it: {error}") from error
+        raise DataError(f"{key}={file}: cannot read it: {error}") from error
 
 
 def _load(settings: GenerateSettings) -> TextGenerator:
