@@ -42,7 +42,7 @@ dashboard: setup  ## build the HTML dashboard from the runs on disk; with W&B cr
 	@$(BIN)/rla-dashboard $(if $(OUT),out=$(OUT))
 
 browser: setup  ## install the headless Chromium that the dashboard's tests open pages in
-	$(BIN)/python -m playwright install --with-deps --only-shell chromium
+	$(BIN)/python -m playwright install --only-shell chromium
 
 test: setup lint type  ## format, lint and type checks and every test that needs no GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not gpu"

@@ -138,7 +138,7 @@ def test_curves_show_what_is_picked(page: Page) -> None:
     # a mean and a band for each of the four groups, with the numbers of the runs
     page.page.wait_for_function("document.querySelector('#charts .plot').data.length === 8")
     shape = page.page.evaluate("document.querySelector('#charts .plot').data.map((t) => [t.fill ?? '', t.x.length])")
-    assert shape == [["toself", 200], ["", 100]] * 4
+    assert shape == [["toself", 200]] * 4 + [["", 100]] * 4
     page.page.select_option("#spread", "seeds")
     page.page.wait_for_function("document.querySelector('#charts .plot').data.every((trace) => !trace.fill)")
     assert page.page.evaluate("document.querySelector('#charts .plot').data.length") == 8
@@ -227,7 +227,7 @@ def test_300_runs_load_in_under_two_seconds(
     for address in ("index.html", "curves.html", "layers.html"):
         seconds: list[float] = []
         # other work on the machine only ever adds to a time; each is in a context of its own, with nothing cached
-        while len(seconds) < 3 and min(seconds, default=MOST_SECONDS) >= MOST_SECONDS:
+        while len(seconds) < 5 and min(seconds, default=MOST_SECONDS) >= MOST_SECONDS:
             page = Page(browser, site.index.parent)
             seconds.append(page.open(address))
             page.close()

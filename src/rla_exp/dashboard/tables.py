@@ -121,7 +121,8 @@ def _cell(cell: Mapping[str, Any], pages: Mapping[str, str], sources: Mapping[st
         }
         for run in cell.get("runs") or []
     ]
-    details = [(word, _short(cell[key])) for key, word in DETAILS.items() if cell.get(key) is not None]
+    told = DETAILS if cell.get("n") else {}
+    details = [(word, _short(cell[key])) for key, word in told.items() if cell.get(key) is not None]
     difference = cell.get("difference")
     if isinstance(difference, Mapping):
         details += [(f"difference, {key}", _short(value)) for key, value in difference.items() if value is not None]

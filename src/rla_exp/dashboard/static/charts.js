@@ -8,12 +8,11 @@ const charts = (() => {
   // viridis without its palest end, from the first layer to the last
   const DEPTHS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [190, 200, 40]];
   const CONFIG = {
-    displaylogo: false, responsive: true,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+    displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
   };
   // metrics that are looked at first and last; the others stand between them
   const FIRST = ["train/loss", "valid/loss", "valid/accuracy", "valid/bits_per_byte", "valid/perplexity"];
-  const LAST = ["train/grad_norm", "diag/grad_norm", "train/lr", "tokens_per_s"];
+  const LAST = ["train/grad_norm", "diag/grad_norm", "train/lr", "tokens_per_s", "parameters", "state_bytes"];
   const pending = new Map();
   let drawing = [];
 
@@ -92,9 +91,14 @@ const charts = (() => {
     return {
       margin: { l: 46, r: 8, t: 8, b: 38 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: css("--soft") },
-      hoverlabel: { font: { size: 11.5 }, namelength: 44 },
+      hoverlabel: {
+        font: { size: 11.5, color: css("--text") }, namelength: 44, bgcolor: css("--card"), bordercolor: css("--line"),
+      },
       hovermode: spec.traces.length > 40 ? "closest" : "x unified",
-      xaxis: { ...axis, title: { ...axis.title, text: spec.x ?? "step" }, ...spec.xaxis },
+      xaxis: {
+        ...axis, title: { ...axis.title, text: spec.x ?? "step" }, unifiedhovertitle: { text: `${spec.x ?? "step"} %{x}` },
+        ...spec.xaxis,
+      },
       yaxis: { ...axis, type: spec.log ? "log" : "linear", ...(spec.log ? { dtick: "D1", exponentformat: "power" } : {}) },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--accent"), orientation: "h" },
       showlegend: false,
@@ -105,7 +109,9 @@ const charts = (() => {
     const spec = pending.get(plot);
     if (!spec) return;
     pending.delete(plot);
-    drawing.push(Plotly.react(plot, spec.traces, layout(spec), CONFIG));
+    // bands behind all lines
+    const traces = spec.traces.toSorted((a, b) => Boolean(b.fill) - Boolean(a.fill));
+    drawing.push(Plotly.react(plot, traces, layout(spec), CONFIG));
   }
 
   const observer = new IntersectionObserver((entries) => {

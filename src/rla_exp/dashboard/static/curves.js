@@ -48,7 +48,7 @@
     const rows = shown.map((group) => {
       const seeds = Object.entries(group.seeds).flatMap(([seed, key], i) => [
         i ? " " : "", rla.element("a", { href: `runs/${encodeURI(key)}.html`, "aria-label": `seed ${seed}` }, seed)]);
-      const name = rla.element("td", {}, charts.swatch(group.style), " ", group.label);
+      const name = rla.element("td", { class: "name" }, charts.swatch(group.style), " ", group.label);
       name.firstChild.style.display = "inline-block";
       return rla.element("tr", {}, name, rla.element("td", {}, ...seeds), ...metrics.map((metric) => {
         const final = group.final[metric];
