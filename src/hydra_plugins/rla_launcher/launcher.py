@@ -1,4 +1,4 @@
-"""`hydra/launcher=processes`: the jobs of a `--multirun` through `rla_exp.sweep`.
+"""`hydra/launcher=processes` and `=slurm`: the jobs of a `--multirun` through `rla_exp.sweep`.
 
 It trains runs of rla_exp whatever the application's task function is: a worker composes its run from the overrides.
 Hydra imports this module in every Hydra application of the environment, so that everything heavy is imported late.
@@ -7,9 +7,10 @@ Hydra imports this module in every Hydra application of the environment, so that
 # no `from __future__ import annotations`: hydra's scanner runs this module before it is in sys.modules, where
 # dataclasses look up annotations that are text
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
@@ -18,6 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
+    from rla_exp.config import Composed
     from rla_exp.sweep import JobOutcome
 
 
@@ -30,7 +32,29 @@ class ProcessLauncherConf:
     """Jobs at a time; null: as many as the cores, or the GPUs, hold."""
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessLauncherConf, provider="rla_exp")
+@dataclass
+class SlurmLauncherConf:
+    """The settings of `launcher=slurm`, `hydra.launcher.*`; conf/launcher/slurm.yaml says what they mean."""
+
+    _target_: str = "hydra_plugins.rla_launcher.launcher.SlurmLauncher"
+    jobs: int = 64
+    gpu: bool = True
+    cluster: str = "slurm"
+    folder: str = "${paths.runs}/.submitit"
+    timeout_min: int = 240
+    max_requeues: int = 20
+    signal_delay_s: int = 120
+    mem_gb: float | None = 16.0
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    setup: list[str] = field(default_factory=list)
+    sbatch: dict[str, Any] = field(default_factory=dict)
+
+
+for name, node in (("processes", ProcessLauncherConf), ("slurm", SlurmLauncherConf)):
+    ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="rla_exp")
 
 
 class ProcessLauncher(Launcher):
@@ -51,21 +75,25 @@ class ProcessLauncher(Launcher):
             InterruptedRun: the sweep was asked to stop.
             UserError: runs failed; the summary has named them.
         """
-        from rla_exp.errors import ConfigError
-        from rla_exp.sweep.plan import compose_runs, plan_jobs
-        from rla_exp.sweep.run import run_sweep
+        from rla_exp.sweep.plan import compose_runs
 
-        if self.jobs is not None and self.jobs < 1:
-            raise ConfigError([f"hydra.launcher.jobs={self.jobs}: must be 1 or more, or null for as many as fit"])
         setup_globals()
-        jobs = plan_jobs(compose_runs([filter_overrides(overrides) for overrides in job_overrides]))
-        outcomes = run_sweep(jobs, num_workers=self.jobs)
+        outcomes = self._run(compose_runs([filter_overrides(overrides) for overrides in job_overrides]))
         # hydra would name one of the failed jobs, in words of its own
         _raise_unless_finished(outcomes)
         return [
             self._job_return(overrides, initial_job_idx + index, outcome)
             for index, (overrides, outcome) in enumerate(zip(job_overrides, outcomes, strict=True))
         ]
+
+    def _run(self, runs: "list[Composed]") -> "list[JobOutcome]":
+        from rla_exp.errors import ConfigError
+        from rla_exp.sweep.plan import plan_jobs
+        from rla_exp.sweep.run import run_sweep
+
+        if self.jobs is not None and self.jobs < 1:
+            raise ConfigError([f"hydra.launcher.jobs={self.jobs}: must be 1 or more, or null for as many as fit"])
+        return run_sweep(plan_jobs(runs), num_workers=self.jobs)
 
     def _job_return(self, overrides: Sequence[str], number: int, outcome: "JobOutcome") -> JobReturn:
         from rla_exp.runs import read_result
@@ -82,6 +110,37 @@ class ProcessLauncher(Launcher):
         result.status = JobStatus.COMPLETED
         result.return_value = read_result(outcome.job.folder)
         return result
+
+
+class SlurmLauncher(ProcessLauncher):
+    """The same on a cluster: each run is a job of its own, and this process submits, watches and sums up."""
+
+    def __init__(self, jobs: int, gpu: bool, folder: str, **settings: Any) -> None:
+        super().__init__(jobs)
+        self.gpu, self.folder, self.settings = gpu, folder, settings
+
+    def _run(self, runs: "list[Composed]") -> "list[JobOutcome]":
+        from rla_exp.errors import ConfigError
+        from rla_exp.runs.files import expand_home
+        from rla_exp.sweep.cluster import ClusterSettings, ClusterWorkers
+        from rla_exp.sweep.plan import plan_jobs
+        from rla_exp.sweep.run import run_sweep
+
+        problems = [
+            f"hydra.launcher.{key}={value}: must be 1 or more"
+            for key, value in {"jobs": self.jobs, "timeout_min": self.settings["timeout_min"]}.items()
+            if value is None or value < 1
+        ]
+        if self.settings["cluster"] not in ("slurm", "local"):
+            problems.append(f"hydra.launcher.cluster={self.settings['cluster']}: must be slurm or local")
+        if problems:
+            raise ConfigError(problems)
+        settings = ClusterSettings(
+            **{**self.settings, "setup": tuple(self.settings["setup"]), "sbatch": dict(self.settings["sbatch"])},
+            folder=expand_home(self.folder),
+        )
+        jobs = plan_jobs(runs, has_gpu=self.gpu)
+        return run_sweep(jobs, num_workers=self.jobs, start_workers=partial(ClusterWorkers, settings=settings))
 
 
 def _raise_unless_finished(outcomes: Sequence["JobOutcome"]) -> None:

@@ -27,6 +27,9 @@ from rla_exp.config.overrides import for_hydra
 from rla_exp.config.wording import closest, did_you_mean
 from rla_exp.errors import ConfigError, UserError
 
+# groups whose files hold settings of Hydra
+GROUPS_OF_HYDRA = ("launcher", "sweeper")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
@@ -82,7 +85,9 @@ def _print_config(composed: Composed, package: str | None) -> None:
 
 def _check_sweep(ours: Sequence[str], hydras: Sequence[str]) -> None:
     """Find every problem of every run, and of the sweep itself, before the first run starts."""
-    problems = hydra_problems(hydras)
+    options = read_catalog(conf_dir()).options
+    brought = [f"{group}={option}" for group in GROUPS_OF_HYDRA for option in options.get(group, ())]
+    problems = hydra_problems(hydras, [override for override in ours if override in brought])
     try:
         devices = {run.config.trainer.devices for run in compose_sweep(ours)}
         problems += [

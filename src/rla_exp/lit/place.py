@@ -27,23 +27,26 @@ class Place:
     device: DeviceType
 
 
-def find_place(composed: Composed, fingerprint: Fingerprint = corpus_fingerprint) -> Place:
+def find_place(
+    composed: Composed, fingerprint: Fingerprint = corpus_fingerprint, *, device: DeviceType | None = None
+) -> Place:
     """The place of a run; nothing is made there.
 
     Args:
         fingerprint: identifies the corpus; a sweep passes one that remembers.
+        device: what it will train on, on another machine; None: what `trainer.accelerator` comes to on this one.
 
     Raises:
         ConfigError: the settings cannot be on this machine.
         DataError: the corpus cannot be read.
     """
     config = composed.config
-    device = choose_device(config.trainer)
-    available = available_backends(device)
-    if config.model.backend not in available:
-        raise ConfigError(
-            [f"model.backend={config.model.backend}: is not there on this machine (available: {', '.join(available)})"]
-        )
+    if device is None:
+        device = choose_device(config.trainer)
+        available = available_backends(device)
+        if config.model.backend not in available:
+            there = f"is not there on this machine (available: {', '.join(available)})"
+            raise ConfigError([f"model.backend={config.model.backend}: {there}"])
     corpus = fingerprint(config.data, cache_dir(config.paths))
     full = identity(
         composed.resolved,

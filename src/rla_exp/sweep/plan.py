@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from rla_exp.config import Composed, compose
 from rla_exp.config.schema import MqarConfig, TextConfig
@@ -48,11 +49,14 @@ def _with_seed(run: Composed, overrides: Sequence[str], seed: int) -> Composed:
     return Composed(replace(run.config, seed=seed), {**run.resolved, "seed": seed}, list(overrides))
 
 
-def plan_jobs(runs: Sequence[Composed], labels: Sequence[str] | None = None) -> list[Job]:
+def plan_jobs(
+    runs: Sequence[Composed], labels: Sequence[str] | None = None, *, has_gpu: bool | None = None
+) -> list[Job]:
     """The jobs of composed runs, in their order.
 
     Args:
         labels: what a display calls them (default: the end of their folders).
+        has_gpu: whether the machines that will train have a GPU; None: they are this machine.
 
     Raises:
         ConfigError: a run wants several devices, or a device that is not there.
@@ -73,7 +77,7 @@ def plan_jobs(runs: Sequence[Composed], labels: Sequence[str] | None = None) -> 
 
     jobs = []
     for run, label in zip(runs, labels or [""] * len(runs), strict=True):
-        place = find_place(run, remembered)
+        place = find_place(run, remembered, device=None if has_gpu is None else _device_there(run, has_gpu))
         jobs.append(
             Job(
                 overrides=tuple(run.overrides),
@@ -87,3 +91,13 @@ def plan_jobs(runs: Sequence[Composed], labels: Sequence[str] | None = None) -> 
             )
         )
     return jobs
+
+
+def _device_there(run: Composed, has_gpu: bool) -> Literal["cpu", "cuda"]:
+    """What a run will train on, on other machines than this one."""
+    trainer = run.config.trainer
+    if trainer.accelerator == "gpu" and not has_gpu:
+        raise ConfigError(["trainer.accelerator=gpu: hydra.launcher.gpu=false gives the jobs none"])
+    if trainer.devices != 1:
+        raise ConfigError([f"trainer.devices={trainer.devices}: a job of a sweep has one device"])
+    return "cuda" if has_gpu and trainer.accelerator != "cpu" else "cpu"

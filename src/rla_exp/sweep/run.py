@@ -12,7 +12,9 @@ from rla_exp.sweep.devices import default_num_workers
 from rla_exp.sweep.display import sweep_display
 from rla_exp.sweep.job import Job, JobOutcome
 from rla_exp.sweep.pool import run_jobs
+from rla_exp.sweep.processes import ProcessWorkers
 from rla_exp.sweep.summary import summarize
+from rla_exp.sweep.workers import StartWorkers
 
 
 def run_sweep(
@@ -21,6 +23,7 @@ def run_sweep(
     num_workers: int | None = None,
     detail: Callable[[], RenderableType] | None = None,
     stream: TextIO | None = None,
+    start_workers: StartWorkers = ProcessWorkers,
 ) -> list[JobOutcome]:
     """Run jobs under a display and write the summary; the arguments are those of `run_jobs` and `sweep_display`.
 
@@ -34,7 +37,7 @@ def run_sweep(
     num_workers = num_workers or default_num_workers(jobs)
     total = len({job.folder for job in jobs})
     with sweep_display(total, detail=detail, stream=stream) as display:
-        outcomes = run_jobs(jobs, num_workers=num_workers, on_event=display)
+        outcomes = run_jobs(jobs, num_workers=num_workers, on_event=display, start_workers=start_workers)
     stream.write(summarize(outcomes) + "\n")
     stream.flush()
     return outcomes
