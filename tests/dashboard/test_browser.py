@@ -144,6 +144,10 @@ def test_curves_show_what_is_picked(page: Page) -> None:
     assert page.page.evaluate("document.querySelector('#charts .plot').data.length") == 8
     page.page.select_option("#scale", "log")
     page.page.wait_for_function("document.querySelector('#charts .plot').layout.yaxis.type === 'log'")
+    page.page.select_option("#spread", "band")
+    page.page.wait_for_function("document.querySelector('#charts .plot').data.some((trace) => trace.fill)")
+    # what a logarithmic axis cannot show would tear the bands
+    assert page.page.evaluate("document.querySelector('#charts .plot').data.every((t) => t.y.every((y) => y > 0))")
     assert len(page.texts("#final-table tbody tr")) == 4
     page.page.click("#pick-none")
     assert "No group is picked" in page.texts("#charts")[0]

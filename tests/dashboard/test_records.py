@@ -59,12 +59,13 @@ def test_running_without_the_lock_is_dead(make_run: MakeRun, tmp_path: Path) -> 
 def test_damaged_files_are_told_and_end_nothing(make_run: MakeRun, tmp_path: Path) -> None:
     folder = make_run(tmp_path, "a/rdn-full-mqar-00000001")
     make_run(tmp_path, "a/rdn-full-mqar-00000001", seed=1)
-    for name in ("status.json", "result.json", "config.yaml", "metrics.jsonl"):
+    (folder.path / "evaluations").mkdir()
+    for name in ("status.json", "result.json", "config.yaml", "metrics.jsonl", "evaluations/recall.json"):
         (folder.path / name).write_text("{\n{")
     damaged, whole = read_records(tmp_path)
     assert damaged.state == "unknown"
     assert (damaged.config, damaged.rows, damaged.result) == ({}, [], None)
-    assert len(damaged.problems) == 4
+    assert len(damaged.problems) == 5
     assert all(str(folder.path) in problem for problem in damaged.problems)
     assert (whole.state, whole.problems) == ("done", [])
 

@@ -16,6 +16,7 @@ from rla_exp.cli import dashboard as command
 from rla_exp.dashboard import build_site
 from rla_exp.errors import UserError
 from rla_exp.runs import RunFolder
+from rla_exp.runs.evaluations import Evaluation, Score, TaskScores, write_evaluation
 
 MakeRun = Callable[..., RunFolder]
 # plotly.js-basic-dist-min 4.1.1 as npm serves it
@@ -78,6 +79,15 @@ def test_a_run_page_tells_the_run(site: Path) -> None:
     failed = (site / "runs/study/rla-full-mqar-00000002/seed0.html").read_text(encoding="utf-8")
     assert "loss &lt;b&gt;nan&lt;/b&gt;" in failed
     assert "<b>nan" not in failed
+
+
+def test_a_run_page_has_the_scores_of_evaluations(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "runs", KEY)
+    scores = TaskScores("1", 50, {"acc": Score(0.4375, 0.0125, True)}, 1.0, "generated")
+    write_evaluation(folder.path, Evaluation("language", {}, {}, {"arc_easy": scores}))
+    site = build_site(tmp_path / "runs", tmp_path / "results", tmp_path / "site").index.parent
+    page = (site / "runs" / KEY / "seed0.html").read_text(encoding="utf-8")
+    assert "<dt>eval/language/arc_easy/acc</dt><dd>0.4375 ± 0.013</dd>" in page
 
 
 def test_every_link_leads_to_a_file_of_the_site(site: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from rla_exp.errors import RunError
 from rla_exp.runs import Result, RunFolder, Status
+from rla_exp.runs.evaluations import Score, read_scores
 from rla_exp.runs.folder import CONFIG_FILE, STATUS_FILE
 from rla_exp.runs.log import LOG_FILE
 from rla_exp.runs.metrics import METRICS_FILE
@@ -39,6 +40,8 @@ class RunRecord:
     """config.yaml as it stands."""
     environment: dict[str, Any]
     result: Result | None
+    scores: Mapping[str, Score]
+    """Of its evaluations, by eval/<suite>/<task>/<metric>."""
     rows: list[dict[str, Any]]
     """The lines of metrics.jsonl."""
     log_tail: str
@@ -99,6 +102,7 @@ def read_record(path: Path, key: str) -> RunRecord:
         return otherwise if content is None else content
 
     nothing: dict[str, Any] = {}
+    no_scores: Mapping[str, Score] = {}
     no_rows: list[dict[str, Any]] = []
     no_status: Status | None = None
     no_result: Result | None = None
@@ -113,6 +117,7 @@ def read_record(path: Path, key: str) -> RunRecord:
         config_text=_tail(path / CONFIG_FILE, problems),
         environment=attempt(folder.read_environment, nothing),
         result=result,
+        scores=attempt(lambda: read_scores(path), no_scores),
         rows=attempt(folder.read_metrics, no_rows),
         log_tail=_tail(path / LOG_FILE, problems),
         problems=problems,

@@ -48,7 +48,7 @@ const charts = (() => {
   }
 
   /** Mean and band of a curve {steps, mean, sd, n}; dotted where fewer seeds than `numSeeds` have a value. */
-  function bandTraces(curve, name, colour, dash, numSeeds) {
+  function bandTraces(curve, name, colour, dash, numSeeds, log = false) {
     const whole = (i) => curve.n[i] >= numSeeds;
     const edge = (i) => whole(i) || (i > 0 && whole(i - 1)) || (i + 1 < curve.n.length && whole(i + 1));
     const label = plain(name);
@@ -74,10 +74,12 @@ const charts = (() => {
     const inBand = curve.steps.map((_, i) => i).filter((i) => curve.sd[i] !== null);
     if (inBand.length > 1) {
       const x = inBand.map((i) => curve.steps[i]);
+      // a logarithmic axis has no place for what is not positive: the band ends at a twentieth of the mean there
+      const lower = (i) => (log ? Math.max(curve.mean[i] - curve.sd[i], curve.mean[i] / 20) : curve.mean[i] - curve.sd[i]);
       traces.unshift({
         ...common, mode: "lines", hoverinfo: "skip", fill: "toself", fillcolor: faded(colour, 0.16), line: { width: 0 },
         x: [...x, ...x.toReversed()],
-        y: [...inBand.map((i) => curve.mean[i] + curve.sd[i]), ...inBand.toReversed().map((i) => curve.mean[i] - curve.sd[i])],
+        y: [...inBand.map((i) => curve.mean[i] + curve.sd[i]), ...inBand.toReversed().map(lower)],
       });
     }
     return traces;

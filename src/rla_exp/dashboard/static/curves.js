@@ -28,11 +28,12 @@
     const metrics = charts.inOrder([...new Set(loaded.flatMap(([, curves]) => Object.keys(curves)))]);
     const specs = metrics.map((metric) => {
       const having = loaded.filter(([, curves]) => metric in curves);
-      const traces = having.flatMap(([group, curves]) => (spread.value === "seeds"
-        ? seedTraces(curves[metric], group)
-        : charts.bandTraces(curves[metric], group.label, group.style.color, group.style.dash, Object.keys(group.seeds).length)));
+      const log = scale.value === "log";
+      const traces = having.flatMap(([group, { [metric]: curve }]) => (spread.value === "seeds"
+        ? seedTraces(curve, group)
+        : charts.bandTraces(curve, group.label, group.style.color, group.style.dash, Object.keys(group.seeds).length, log)));
       const note = having.length < shown.length ? `${having.length} of ${shown.length} groups` : "";
-      return { key: metric, title: metric, note, traces, log: scale.value === "log" };
+      return { key: metric, title: metric, note, traces, log };
     });
     charts.show(container, specs, shown.length
       ? "These groups have no curves yet."
