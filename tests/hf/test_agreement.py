@@ -100,18 +100,27 @@ def offline(tmp_path_factory):
         yield
 
 
-@pytest.mark.parametrize("name", ["transformer", "retnet", "rdn"])
-def test_our_adapter_agrees_with_hflm_on_the_exported_model(name, tokenizer, task_manager, tmp_path):
+@pytest.fixture
+def adapters(tokenizer, tmp_path):
+    """(model's name, our rule for the context): our adapter, and lm-eval's own on the exported model."""
     from lm_eval.models.huggingface import HFLM
 
-    config = replace(compose([f"model={name}", "size=tiny"]).config.model, mlp_dim=48)
-    source = _Source(build_model(config, tokenizer.vocab_size, seed=0).eval(), tokenizer)
-    export_model(source.model, tokenizer, tmp_path / "exported", train_length=WINDOW, provenance={})
-    theirs = HFLM(pretrained=str(tmp_path / "exported"), device="cpu", dtype="float32", batch_size=4, max_length=WINDOW)
-    ours = RlaLM(source, context=f"windowed({WINDOW})", batch_size=4)
+    def make(name, context):
+        config = replace(compose([f"model={name}", "size=tiny"]).config.model, mlp_dim=48)
+        source = _Source(build_model(config, tokenizer.vocab_size, seed=0).eval(), tokenizer)
+        folder = tmp_path / "exported"
+        export_model(source.model, tokenizer, folder, train_length=WINDOW, provenance={})
+        theirs = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=4, max_length=WINDOW)
+        return RlaLM(source, context=context, batch_size=4), theirs
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["transformer", "retnet", "rdn"])
+def test_our_adapter_agrees_with_hflm_on_the_exported_model(name, adapters, task_manager):
     tasks = ["local_choices", "local_documents", "local_completions"]
 
-    found = compare(ours, theirs, tasks, task_manager=task_manager)
+    found = compare(*adapters(name, f"windowed({WINDOW})"), tasks, task_manager=task_manager)
 
     by_name = {task.task: task for task in found}
     assert set(by_name) == set(tasks)
@@ -127,3 +136,8 @@ def test_our_adapter_agrees_with_hflm_on_the_exported_model(name, tokenizer, tas
     # several windows
     assert by_name["local_documents"].num_tokens > 3 * WINDOW
     assert by_name["local_completions"].num_requests == 6
+
+
+def test_the_measure_sees_another_rule_for_the_context(adapters, task_manager):
+    (found,) = compare(*adapters("rdn", "full"), ["local_documents"], task_manager=task_manager)
+    assert found.mean_difference > 1e-3
