@@ -20,7 +20,11 @@ MIN_COLUMNS, MAX_COLUMNS = 8, 32
 NUM_WARPS = 4
 
 
-@triton.jit
+# of each stride's divisibility there would be a kernel of its own; the states' addresses do not depend on them
+STRIDES = [f"{name}_{axis}" for name in ("q", "k", "v", "g", "beta", "gamma") for axis in "bh"]
+
+
+@triton.jit(do_not_specialize=[*STRIDES, "H"])
 def step_kernel(
     q,
     k,
