@@ -17,7 +17,7 @@ OUT ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-table dashboard browser test test-gpu lint format type clean
+.PHONY: help setup reproduce-table plan dashboard browser test test-gpu lint format type clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 20
@@ -35,8 +35,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
-reproduce-table: setup  ## train what is missing of TABLE at SCALE (smoke, cpu, gpu, paper) and write results/TABLE/SCALE/
+reproduce-table: setup  ## train what is missing of TABLE (or all) at SCALE (smoke, cpu, gpu, paper) and write results/TABLE/SCALE/
 	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) $(if $(RETRY),retry_failed=true)
+
+plan: setup  ## what TABLE at SCALE would cost, before anything starts: runs, tokens, parameters, memory, hours
+	@$(BIN)/rla-plan table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS))
 
 dashboard: setup  ## build the HTML dashboard from the runs on disk; with W&B credentials publish the W&B one too
 	@$(BIN)/rla-dashboard $(if $(OUT),out=$(OUT))

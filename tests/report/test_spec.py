@@ -119,8 +119,8 @@ def test_unknown_keys_and_wrong_references_are_reported_together(tables: Path) -
         "scales.cpu.studies.text.rows: row value_stat is unknown; known: full, no_clip, value_state; "
         "did you mean value_state?",
         "scales.large.seeds: [7, 7]; seeds are distinct integers from 0 on",
-        "scales.large.warnings: key warnings is unknown; known: warning, caption, lr_rule, seeds, overrides, studies, "
-        "learning_rates, plan; did you mean warning?",
+        "scales.large.warnings: key warnings is unknown; known: warning, caption, lr_rule, seeds, overrides, groups, "
+        "studies, learning_rates, evaluation_limit, plan; did you mean warning?",
     ]
 
 

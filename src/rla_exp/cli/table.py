@@ -7,10 +7,11 @@ anew where the table is complete.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rla_exp.cli.evaluations import Wanted, evaluate_runs
 from rla_exp.cli.key_values import Key, describe_keys, read_key_values, seed_list, whole_number, yes_or_no
 from rla_exp.cli.outcome import exit_code
 from rla_exp.errors import InterruptedRun, UserError
@@ -28,6 +29,7 @@ from rla_exp.report import (
 from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
 from rla_exp.report.outcome import Outcome
 from rla_exp.runs import sources_hash
+from rla_exp.runs.evaluations import read_scores
 from rla_exp.runs.files import expand_home
 from rla_exp.sweep.job import Job, JobOutcome
 from rla_exp.sweep.plan import compose_runs, plan_jobs
@@ -43,6 +45,9 @@ KEYS = {
     "jobs": Key(whole_number, "a whole number from 1 on", "runs at a time; default as many as fit on the machine"),
     "runs": Key(expand_home, "a folder", "where runs are kept; default runs"),
     "results": Key(expand_home, "a folder", "the table goes to <results>/<table>/<scale>; default results"),
+    "data_dir": Key(
+        expand_home, "a folder", "evaluation suites read <data_dir>/<task>/<split>.jsonl instead of the hub"
+    ),
     "mixed": Key(yes_or_no, "true or false", "show a table over different sources, devices or corpora; default false"),
     "retry_failed": Key(yes_or_no, "true or false", "train again what failed before; default false"),
 }
@@ -67,6 +72,7 @@ class TableSettings:
     jobs: int | None = None
     runs: Path = Path("runs")
     results: Path = Path("results")
+    data_dir: Path | None = None
     mixed: bool = False
     retry_failed: bool = False
 
@@ -129,11 +135,28 @@ def make_table(settings: TableSettings) -> None:
         _refuse_changed_sources(before.outcomes, jobs)
     outcomes = run_sweep(jobs, num_workers=settings.jobs, detail=lambda: render_rich(collected(mixed=True)))
     _refuse_interrupted(outcomes)
+    problems = _evaluate(spec, folders, settings, on_gpu=any(job.device_type == "cuda" for job in jobs))
     write_table(collected(mixed=settings.mixed), folder)
     print()
     print((folder / "table.md").read_text(encoding="utf-8"))
     print("written:", *(str(path) for path in sorted(folder.iterdir())), sep="\n  ")
     _report_failures(outcomes)
+    if problems:
+        raise UserError("\n".join([f"{len(problems)} evaluations failed:", *(f"  - {text}" for text in problems)]))
+
+
+def _evaluate(
+    spec: TableSpec, folders: Mapping[RunRequest, Path], settings: TableSettings, *, on_gpu: bool
+) -> list[str]:
+    """Score finished runs on the suites that columns show; what failed, a line each."""
+    wanted = []
+    for request in spec.runs():
+        folder = folders[request]
+        keys = spec.score_keys(request.study)
+        if keys and is_finished(folder):
+            lacking = [suite for suite, names in keys.items() if not names <= read_scores(folder).keys()]
+            wanted += [Wanted(folder, suite, spec.evaluation_limit, settings.data_dir) for suite in lacking]
+    return evaluate_runs(wanted, num_workers=settings.jobs, on_gpu=on_gpu)
 
 
 def _choose_learning_rates(spec: TableSpec, settings: TableSettings) -> list[Choice]:

@@ -55,6 +55,11 @@ class ScoreColumn(ColumnFile):
     limits: tuple[float, float] | None = None
     figure: bool = False
 
+    @property
+    def key(self) -> str:
+        """How a run's scores name it."""
+        return f"eval/{self.suite}/{self.metric}"
+
 
 class TraceColumn(ColumnFile):
     """A diagnostic over training, from metrics.jsonl: one number a run. A diverged run has one too, up to its end."""

@@ -33,7 +33,7 @@ def number_of(run: Outcome, column: ComparedColumn) -> float | None:
     """The number that a finished run has for the column; None where its evaluation is not there."""
     if isinstance(column, MetricColumn):
         return float(run.metrics[column.metric])
-    return run.scores.get(column.suite, {}).get(column.metric)
+    return run.scores.get(column.key)
 
 
 def shown_by_seed(cell: Cell, column: ComparedColumn) -> dict[int, float]:

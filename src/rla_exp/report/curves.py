@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rla_exp.report.columns import TraceColumn
 from rla_exp.report.spec import Row
@@ -64,8 +65,16 @@ def _draw_panel(
                     ax.plot(steps[-1], values[-1], color=colour, **DIVERGED)
     if column.log:
         ax.set_yscale("log")
+        # 0.5, 2, 30 rather than powers with factors
+        ax.yaxis.set_major_formatter(FuncFormatter(_plain))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
     if column.limits is not None:
         ax.set_ylim(*column.limits)
+
+
+def _plain(value: float, _position: int | None) -> str:
+    return f"{value:g}"
 
 
 def _add_words(figure: Figure, table: Table, style: dict[str, tuple[str, Any]]) -> None:

@@ -18,6 +18,8 @@ from rla_exp.report.spec import Row
 from rla_exp.report.style import COLOURS, GREY, STYLE
 from rla_exp.report.table import Cell, Table
 
+MIN_WIDTH = 6.7
+"""Inches."""
 ROW_HEIGHT = 0.27
 """Inches."""
 SEED: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 3.4, "alpha": 0.6, "markeredgewidth": 0}
@@ -38,7 +40,8 @@ def draw_dots(table: Table) -> Figure:
     panels = list(spec.figure_columns)
     groups = [list(rows) for _, rows in groupby(spec.rows, key=lambda row: row.group)]
     heights = [len(rows) + 1.0 for rows in groups]
-    size = (1.5 + 2.6 * len(panels), 1.6 + ROW_HEIGHT * sum(heights))
+    # not narrower than the title and the legend
+    size = (max(MIN_WIDTH, 1.5 + 2.6 * len(panels)), 1.6 + ROW_HEIGHT * sum(heights))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size, dpi=200, layout="constrained")
         FigureCanvasAgg(figure)

@@ -14,9 +14,6 @@ from rla_exp.report.spec import RunRequest, TableSpec, merge_overrides
 from rla_exp.report.spec_file import LearningRateRule
 from rla_exp.report.unknown import unknown_name
 
-FOLDER_SUFFIX = "_lr"
-"""The runs of a choice are kept in an experiment of their own, beside the table's."""
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -57,7 +54,7 @@ def selection_runs(spec: TableSpec) -> list[RunRequest]:
         for study_key, rule in spec.rules.items()
         for seed in rule.seeds
         for row in spec.rows
-        if row.key in spec.studies[study_key].rows
+        if spec.studies[study_key].has(row.group, row.key)
         for lr in rule.candidates
     ]
 
@@ -75,7 +72,7 @@ def choose_learning_rates(spec: TableSpec, folders: Mapping[RunRequest, Path]) -
         )
         for study, rule in spec.rules.items()
         for row in spec.rows
-        if row.key in spec.studies[study].rows
+        if spec.studies[study].has(row.group, row.key)
     ]
 
 
@@ -87,11 +84,7 @@ def _overrides(
     if "trainer.max_steps" not in settings:
         raise ConfigError([f"table {spec.name}: learning_rates.{study} needs trainer.max_steps among the overrides"])
     steps = max(1, round(rule.share * int(settings["trainer.max_steps"])))
-    experiment = settings.get("experiment", spec.name) + FOLDER_SUFFIX
-    return merge_overrides(
-        merged,
-        [f"experiment={experiment}", f"trainer.max_steps={steps}", f"optim.lr={lr:g}", f"seed={seed}"],
-    )
+    return merge_overrides(merged, [f"trainer.max_steps={steps}", f"optim.lr={lr:g}", f"seed={seed}"])
 
 
 def _choose(row: str, study: str, rule: LearningRateRule, runs: Sequence[Outcome]) -> Choice:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from rla_exp.errors import NonFiniteError, UserError
 from rla_exp.report.columns import TraceColumn
-from rla_exp.report.scores import read_scores
 from rla_exp.report.spec import RunRequest, TableSpec
 from rla_exp.runs import RunFolder
+from rla_exp.runs.evaluations import read_scores
 
 
 class MixedRunsError(UserError):
@@ -33,8 +33,8 @@ class Outcome:
     error: str | None = None
     diverged: bool = False
     """It failed because a loss or gradient was not finite: a finding, no fault."""
-    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Of its evaluation suites, those that the table shows."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Of the evaluation suites that the table shows, by eval/<suite>/<task>/<metric>."""
     lines: Sequence[Mapping[str, Any]] = ()
     """Of metrics.jsonl, where the table shows what happened over training."""
 
@@ -46,7 +46,7 @@ def read_outcomes(spec: TableSpec, folders: Mapping[RunRequest, Path]) -> list[O
         _with_more(
             read_outcome(request, folders.get(request)),
             folders.get(request),
-            spec.suites(request.study),
+            scored=bool(spec.score_keys(request.study)),
             traced=request.study in traced,
         )
         for request in spec.runs()
@@ -79,10 +79,10 @@ def read_outcome(request: RunRequest, path: Path | None) -> Outcome:
     )
 
 
-def _with_more(run: Outcome, path: Path | None, suites: Sequence[str], *, traced: bool) -> Outcome:
+def _with_more(run: Outcome, path: Path | None, *, scored: bool, traced: bool) -> Outcome:
     if path is None or run.state == "missing":
         return run
-    scores = {suite: found for suite in suites if (found := read_scores(path, suite)) is not None}
+    scores = {key: score.value for key, score in read_scores(path).items()} if scored else {}
     return replace(run, scores=scores, lines=RunFolder(path).read_metrics() if traced else ())
 
 

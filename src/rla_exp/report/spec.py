@@ -44,12 +44,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """A task with its settings at this scale, and the keys of the rows that are run on it."""
+    """A task with its settings at this scale, and the keys of the rows and groups that are run on it."""
 
     key: str
     label: str
     overrides: tuple[str, ...]
     rows: tuple[str, ...]
+    groups: tuple[str, ...]
+
+    def has(self, group: str, row: str) -> bool:
+        """Whether a row of a group is run on it."""
+        return group in self.groups and row in self.rows
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class TableSpec:
     columns: dict[str, AnyColumn]
     figure: Literal["dots", "curves"]
     assumption: Assumption | None
+    evaluation_limit: int | None
     reported: dict[str, ReportedFile]
     """The sources of reported columns, by name."""
     rules: dict[str, LearningRateRule]
@@ -137,6 +143,7 @@ class TableSpec:
                 file.studies[key].label,
                 merge_overrides(file.overrides, file.studies[key].overrides, settings.overrides, study.overrides),
                 tuple(row for row in file.rows if study.rows is None or row in study.rows),
+                tuple(group for group in file.groups if study.groups is None or group in study.groups),
             )
             for key, study in settings.studies.items()
         }
@@ -146,12 +153,12 @@ class TableSpec:
                 group.label,
                 row_key,
                 row.label,
-                merge_overrides(group.overrides, row.overrides),
+                merge_overrides(group.overrides, settings.groups.get(group_key, []), row.overrides),
                 row.reference or file.reference,
             )
             for group_key, group in file.groups.items()
             for row_key, row in file.rows.items()
-            if any(row_key in study.rows for study in studies.values())
+            if any(study.has(group_key, row_key) for study in studies.values())
         )
         columns = {
             key: column
@@ -178,6 +185,7 @@ class TableSpec:
             columns=columns,
             figure=file.figure,
             assumption=settings.plan,
+            evaluation_limit=settings.evaluation_limit,
             reported=reported,
             rules=settings.learning_rates,
         )
@@ -188,10 +196,13 @@ class TableSpec:
         columns = {key: column for key, column in self.columns.items() if isinstance(column, PanelColumn)}
         return {key: column for key, column in columns.items() if column.figure}
 
-    def suites(self, study: str) -> list[str]:
-        """The evaluation suites that columns show of a study's runs."""
-        columns = [column for column in self.columns.values() if isinstance(column, ScoreColumn)]
-        return list(dict.fromkeys(column.suite for column in columns if column.study == study))
+    def score_keys(self, study: str) -> dict[str, set[str]]:
+        """By evaluation suite, the scores that columns show of a study's runs."""
+        keys: dict[str, set[str]] = {}
+        for column in self.columns.values():
+            if isinstance(column, ScoreColumn) and column.study == study:
+                keys.setdefault(column.suite, set()).add(column.key)
+        return keys
 
     def runs(self) -> list[RunRequest]:
         """Every run of the table. Seed by seed, so that an unfinished table compares all rows."""
@@ -205,7 +216,7 @@ class TableSpec:
             for seed in self.seeds
             for study in self.studies.values()
             for row in self.rows
-            if row.key in study.rows
+            if study.has(row.group, row.key)
         ]
 
     def with_learning_rates(self, chosen: Mapping[tuple[str, str], float]) -> TableSpec:

@@ -39,6 +39,8 @@ class ScaleStudy(Section):
     overrides: list[str] = Field(default_factory=list)
     rows: list[str] | None = None
     """Rows that are run (in every group); null: all."""
+    groups: list[str] | None = None
+    """Groups that it is run in; null: all."""
 
 
 class LearningRateRule(Section):
@@ -57,6 +59,8 @@ class Assumption(Section):
 
     flops_per_s: float = Field(gt=0)
     """Floating-point operations a second that training sustains in one job."""
+    seconds_a_run: float = Field(ge=0)
+    """Start, validation and test of a run."""
     jobs: int = Field(ge=1)
     """Jobs at a time."""
     machine: str
@@ -72,9 +76,13 @@ class ScaleFile(Section):
     lr_rule: str
     seeds: list[int] = Field(min_length=1)
     overrides: list[str] = Field(default_factory=list)
+    groups: dict[str, list[str]] = Field(default_factory=dict)
+    """More overrides of groups, by name; they come after the group's own."""
     studies: dict[str, ScaleStudy] = Field(min_length=1)
     learning_rates: dict[str, LearningRateRule] = Field(default_factory=dict)
     """By study; a study that is not named has the learning rate of its overrides."""
+    evaluation_limit: int | None = Field(default=None, ge=1)
+    """Documents of each task of an evaluation suite (of needles: of each length and depth); null: all."""
     plan: Assumption | None = None
 
 
@@ -146,6 +154,16 @@ def _wrong_references(file: TableFile) -> list[str]:
                 for row in setting.rows or []
                 if row not in file.rows
             ]
+            problems += [
+                f"{where}.{study}.groups: {unknown_name('group', group, file.groups)}"
+                for group in setting.groups or []
+                if group not in file.groups
+            ]
+        problems += [
+            f"scales.{key}.groups: {unknown_name('group', group, file.groups)}"
+            for group in scale.groups
+            if group not in file.groups
+        ]
         problems += [
             f"scales.{key}.learning_rates: {unknown_name('study', study, scale.studies)}"
             for study in scale.learning_rates
@@ -167,6 +185,7 @@ def _all_overrides(file: TableFile) -> list[tuple[str, list[str]]]:
     found += [(f"studies.{key}.overrides", study.overrides) for key, study in file.studies.items()]
     for key, scale in file.scales.items():
         found.append((f"scales.{key}.overrides", scale.overrides))
+        found += [(f"scales.{key}.groups.{name}", overrides) for name, overrides in scale.groups.items()]
         found += [(f"scales.{key}.studies.{name}.overrides", study.overrides) for name, study in scale.studies.items()]
     return found
 

@@ -191,8 +191,8 @@ def _wanted(column: AnyColumn, run: Outcome) -> tuple[list[str], Collection[str]
             return [column.metric], run.metrics
         case "timing":
             return [column.timing], run.timing
-        case "score" if column.suite in run.scores:
-            return [column.metric], run.scores[column.suite]
+        case "score" if any(key.startswith(f"eval/{column.suite}/") for key in run.scores):
+            return [column.key], run.scores
         case "trace" if not trace(run.lines, column):
             return [column.metric], {name for line in run.lines for name in line}
         case _:
