@@ -103,7 +103,8 @@ def test_a_matrix_that_is_tied_is_stored_once(runs, tmp_path):
 
 @torch.no_grad()
 def test_a_model_without_text_has_no_tokenizer(runs, tmp_path):
-    out = tmp_path / "exported"
+    out = tmp_path / "empty"
+    out.mkdir()
     assert main([f"run={runs['mqar']}", f"out={out}", "checkpoint=last"]) == 0
     assert sorted(file.name for file in out.iterdir()) == WEIGHTS
     model = AutoModelForCausalLM.from_pretrained(out)

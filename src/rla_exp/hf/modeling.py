@@ -66,7 +66,7 @@ class RlaExpForCausalLM(PreTrainedModel, GenerationMixin):
         attention_mask: [B, T], 0 at padding, which is left out of the computation wherever it stands; its logits mean
             nothing. With a cache [B, tokens seen + T], as `generate` has it, whose last T columns must not be padding.
         labels: [B, T], -100 where not scored; moved on by one inside, as everywhere in transformers. The first token
-            behind padding is not scored, for nothing precedes it.
+            behind padding is not scored: the column before it has no logits.
         use_cache: return one; None: where the model is not in training mode.
         logits_to_keep: compute them for so many last columns only; 0: for all.
         num_items_in_batch: what transformers' Trainer divides the summed loss by; None: the labels scored here.
