@@ -26,6 +26,29 @@ def test_a_sweep_hands_every_combination_to_the_launcher(training, monkeypatch):
     assert [path.name for path in Path("runs").iterdir()] == ["default"]
 
 
+def test_an_experiment_may_hold_its_sweep(training, monkeypatch):
+    def in_this_process(jobs, *, num_workers):
+        for job in jobs:
+            training.train_run(compose(job.overrides))
+        return [JobOutcome(job=job, state="done") for job in jobs]
+
+    monkeypatch.setattr("rla_exp.sweep.run.run_sweep", in_this_process)
+    # the data of a machine that has Python's documentation or not
+    words = ["--multirun", "experiment=stability", "data=mqar"]
+    assert main(words) == 0
+    configs = [composed.config for composed in training.trained]
+    assert len(configs) == 18
+    assert {config.model.name for config in configs} == {"rla", "rdn"}
+    assert {config.ablation for config in configs} == {"full", "no_norm", "no_clip"}
+    assert {config.seed for config in configs} == {0, 1, 2}
+    assert all(config.trainer.diagnostics_every == 10 for config in configs)
+    training.trained.clear()
+    # what is typed wins
+    assert main([*words, "seed=7", "ablation=full"]) == 0
+    found = [(run.config.model.name, run.config.ablation, run.config.seed) for run in training.trained]
+    assert found == [("rla", "full", 7), ("rdn", "full", 7)]
+
+
 def test_several_devices_a_job_are_refused(training, capsys):
     assert main(["--multirun", "seed=0,1", "trainer.devices=1,2"]) == 1
     assert capsys.readouterr().err == (

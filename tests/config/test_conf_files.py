@@ -37,7 +37,7 @@ def test_the_groups_hold_what_the_contract_names():
     assert {"tiny", "1p5b"} <= set(CATALOG.options["size"])
     assert {"offline", "wandb"} <= set(CATALOG.options["logger"])
     assert set(CATALOG.options) == {
-        "model", "size", "ablation", "data", "optim", "trainer", "logger", "experiment", "debug", "launcher"
+        "model", "size", "ablation", "data", "optim", "trainer", "logger", "experiment", "debug", "launcher", "sweeper"
     }  # fmt: skip
 
 

@@ -75,16 +75,24 @@ class ProcessLauncher(Launcher):
             InterruptedRun: the sweep was asked to stop.
             UserError: runs failed; the summary has named them.
         """
-        from rla_exp.sweep.plan import compose_runs
-
-        setup_globals()
-        outcomes = self._run(compose_runs([filter_overrides(overrides) for overrides in job_overrides]))
+        outcomes = self.run(job_overrides)
         # hydra would name one of the failed jobs, in words of its own
         _raise_unless_finished(outcomes)
         return [
             self._job_return(overrides, initial_job_idx + index, outcome)
             for index, (overrides, outcome) in enumerate(zip(job_overrides, outcomes, strict=True))
         ]
+
+    def run(self, job_overrides: Sequence[Sequence[str]]) -> "Sequence[JobOutcome]":
+        """Run a batch of jobs to its end and tell how each of them ended.
+
+        Raises:
+            ConfigError: the settings have problems; nothing was started.
+        """
+        from rla_exp.sweep.plan import compose_runs
+
+        setup_globals()
+        return self._run(compose_runs([filter_overrides(overrides) for overrides in job_overrides]))
 
     def _run(self, runs: "list[Composed]") -> "list[JobOutcome]":
         from rla_exp.errors import ConfigError

@@ -18,17 +18,15 @@ from omegaconf import DictConfig
 
 from rla_exp.cli.describe import commented, help_text
 from rla_exp.cli.flags import INFO, Flags, parse_flags
-from rla_exp.cli.hydra_settings import hydra_problems, is_hydras, one_line
+from rla_exp.cli.hydra_settings import is_hydras, one_line
+from rla_exp.cli.multirun import check_sweep, stored_sweep
 from rla_exp.cli.outcome import exit_code
-from rla_exp.config import Composed, compose, compose_sweep, conf_dir
+from rla_exp.config import Composed, compose, conf_dir
 from rla_exp.config.catalog import MAIN, read_catalog
 from rla_exp.config.keys import schema_keys
 from rla_exp.config.overrides import for_hydra
 from rla_exp.config.wording import closest, did_you_mean
 from rla_exp.errors import ConfigError, UserError
-
-# groups whose files hold settings of Hydra
-GROUPS_OF_HYDRA = ("launcher", "sweeper")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,10 +51,13 @@ def _command(flags: Flags) -> None:
         package = ["--package", flags.package] if flags.package else []
         _call_hydra([*words, *package, *map(_as_hydra_takes_it, flags.overrides)])
     elif flags.multirun:
-        _check_sweep(ours, [override for override in flags.overrides if is_hydras(override)])
+        ours += stored_sweep(ours)
+        hydras = [override for override in flags.overrides if is_hydras(override)]
+        check_sweep(ours, hydras)
         # hydra writes down the sweep, which the runs' folders do better
         with TemporaryDirectory() as folder:
-            _call_hydra(["--multirun", f"hydra.sweep.dir='{folder}'", *map(_as_hydra_takes_it, flags.overrides)])
+            words = [f"hydra.sweep.dir='{folder}'", "hydra.sweeper.params=null", *hydras, *map(for_hydra, ours)]
+            _call_hydra(["--multirun", *words])
     else:
         _train(compose(flags.overrides))
 
@@ -81,24 +82,6 @@ def _print_config(composed: Composed, package: str | None) -> None:
     except KeyError:
         guess = closest(str(package), [*composed.resolved, *schema_keys()])
         raise ConfigError([f"--package {package}: there is no such part{did_you_mean(guess)}"]) from None
-
-
-def _check_sweep(ours: Sequence[str], hydras: Sequence[str]) -> None:
-    """Find every problem of every run, and of the sweep itself, before the first run starts."""
-    options = read_catalog(conf_dir()).options
-    brought = [f"{group}={option}" for group in GROUPS_OF_HYDRA for option in options.get(group, ())]
-    problems = hydra_problems(hydras, [override for override in ours if override in brought])
-    try:
-        devices = {run.config.trainer.devices for run in compose_sweep(ours)}
-        problems += [
-            f"trainer.devices={number}: --multirun gives every job one device; "
-            "leave it at 1, or train the runs one command at a time"
-            for number in sorted(devices - {1})
-        ]
-    except ConfigError as error:
-        problems += error.problems
-    if problems:
-        raise ConfigError(problems)
 
 
 def _call_hydra(words: Sequence[str]) -> None:
