@@ -83,8 +83,6 @@ class Scorer:
         self.model = model
         self.batch_size, self.max_tokens = batch_size, max_tokens
         self.min_shared = MIN_SHARED if reuse else None
-        # keys, and the angles of rotary positions, say how far a row is: only rows of one length go together
-        self._positional = model.config.mixer == "attention" or model.config.rotary
 
     @torch.no_grad()
     def score(self, requests: Sequence[Request], advance: Callable[[int], object] | None = None) -> list[Score]:
@@ -129,7 +127,7 @@ class Scorer:
         """Items of like lengths together, shorter ones first; of one start where positions matter."""
 
         def start(item: _Item) -> int:
-            return item.segment.start if self._positional else 0
+            return item.segment.start if self.model.is_positional else 0
 
         for _, same in groupby(sorted(items, key=lambda item: (start(item), item.length)), key=start):
             ordered = list(same)

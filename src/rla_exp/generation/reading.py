@@ -77,7 +77,7 @@ def read_prompts(
             state, order = state.select(rows[:longer]), order[:longer]
     if not all(bool(group.state.logits.isfinite().all()) for group in groups):
         raise RunError("the model's logits are not finite: its parameters are damaged or its training diverged")
-    return [_joined(groups)] if len(groups) > 1 and _has_no_positions(model) else groups
+    return [_joined(groups)] if len(groups) > 1 and not model.is_positional else groups
 
 
 def empty_state(model: LanguageModel) -> DecodingState:
@@ -96,10 +96,6 @@ def read_on(model: LanguageModel, state: DecodingState, tokens: Tensor) -> None:
         hidden = model.hidden(part, cache=state.cache)
     state.logits = model.head(hidden[:, -1])
     state.seen.scatter_(1, tokens, True)
-
-
-def _has_no_positions(model: LanguageModel) -> bool:
-    return model.config.mixer == "linear" and not model.config.rotary
 
 
 def _joined(groups: Sequence[RowGroup]) -> RowGroup:

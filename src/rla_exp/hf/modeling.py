@@ -11,7 +11,6 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
-from rla_exp.config.schema import ModelConfig
 from rla_exp.data.batch import IGNORE
 from rla_exp.hf.cache import RecurrentCache
 from rla_exp.hf.configuration import RlaExpConfig
@@ -109,7 +108,7 @@ class RlaExpForCausalLM(PreTrainedModel, GenerationMixin):
         parts = [self._rows_hidden(tokens, real, rows, part) for rows, part in groups]
         if len(parts) == 1:
             return parts[0]
-        if cache is not None and _is_position_free(self.model.config):
+        if cache is not None and not self.model.is_positional:
             cache.join()
         return torch.cat(parts)[torch.cat([rows for rows, _ in groups]).argsort()]
 
@@ -168,8 +167,3 @@ class RlaExpForCausalLM(PreTrainedModel, GenerationMixin):
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         self.model.output = new_embeddings
-
-
-def _is_position_free(config: ModelConfig) -> bool:
-    """Whether rows of different lengths can decode side by side."""
-    return config.mixer == "linear" and not config.rotary

@@ -50,6 +50,14 @@ class LanguageModel(nn.Module):
         normalized: Tensor = self.norm(x)
         return normalized
 
+    @property
+    def is_positional(self) -> bool:
+        """Whether a cache must know how many tokens it has seen: for attention's keys, and for rotary angles.
+
+        Where it need not, rows that have seen different numbers of tokens can go on as one batch (`Cache.joined`).
+        """
+        return self.config.mixer == "attention" or self.config.rotary
+
     def head(self, hidden: Tensor) -> Tensor:
         """[..., d_model] to logits [..., vocab_size]."""
         weight = self.embedding.weight if self.output is None else self.output.weight
