@@ -23,6 +23,7 @@ from rla_exp.kernels.selection import available_backends, select_backend, select
 from rla_exp.kernels.step import step
 from rla_exp.kernels.triton import guard
 from rla_exp.kernels.triton.guard import Setting, self_check, self_checks
+from rla_exp.kernels.triton.isolated import measure, summarize
 from rla_exp.kernels.verify.cases import RDN
 from rla_exp.kernels.verify.measure import CaseResult
 
@@ -43,14 +44,15 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[S
     """The settings that were measured. There is a GPU that passes, unless `outcome` says otherwise."""
     settings: list[Setting] = []
 
-    def measure(setting: Setting, device_index: int) -> list[CaseResult]:
+    def measure(setting: Setting, device: str) -> dict[str, Any]:
+        assert device == "cuda:0"
         settings.append(setting)
-        return [replace(measure.outcome)]
+        return summarize([measure.outcome])
 
     measure.outcome = CaseResult("65 tokens", {"o": 1e-3})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(guard, "_outcomes", {})
-    monkeypatch.setattr(guard, "_measure", measure)
+    monkeypatch.setattr(guard, "measure", measure)
     monkeypatch.setattr(guard, "_environment", lambda _: dict(GPU))
     monkeypatch.setattr(selection, "_missing", lambda _: None)
     selection._has_warned.clear()
@@ -60,7 +62,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[S
 
 @pytest.fixture
 def fails(measured: list[Setting]) -> None:
-    guard._measure.outcome = CaseResult("65 tokens", {"o": 1e-2}, failures=["o 1.00e-02 > 5e-03"])  # type: ignore[attr-defined]
+    guard.measure.outcome = CaseResult("65 tokens", {"o": 1e-2}, failures=["o 1.00e-02 > 5e-03"])  # type: ignore[attr-defined]
 
 
 pytest.importorskip("triton", reason="triton exists for Linux only")
@@ -180,10 +182,39 @@ def test_outcomes_are_kept_for_the_same_gpu_compiler_and_sources(
 
 
 def test_an_error_without_numbers_is_not_kept(measured: list[Setting], tmp_path: Path) -> None:
-    guard._measure.outcome = CaseResult("65 tokens", failures=["OutOfMemoryError: none left"])  # type: ignore[attr-defined]
+    guard.measure.outcome = CaseResult("65 tokens", failures=["OutOfMemoryError: none left"])  # type: ignore[attr-defined]
     setting = Setting.of(inputs(), RDN, step=False, gradients=True)
     assert "none left" in str(self_check(setting, 0))
     assert not (tmp_path / "rla_exp").exists()
+
+
+def test_an_illegal_access_is_kept(measured: list[Setting], tmp_path: Path) -> None:
+    """It would come again in every process; what it broke is the measuring process alone."""
+    outcome = CaseResult("65 tokens", failures=["CUDA error: an illegal memory access"], context_is_broken=True)
+    guard.measure.outcome = outcome  # type: ignore[attr-defined]
+    setting = Setting.of(inputs(), RDN, step=False, gradients=True)
+    for _ in range(2):
+        guard._outcomes.clear()
+        assert "illegal memory access" in str(self_check(setting, 0))
+    assert len(measured) == 1
+
+
+def test_another_process_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = replace(inputs(K=8, V=8, dtype=torch.float32), initial_state=State(torch.zeros(1), None))
+    setting = Setting.of(x, RDN, step=True, gradients=False)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    outcome = measure(setting, "cpu")
+    assert outcome["failures"] == []
+    assert outcome["is_conclusive"]
+    assert 0 < outcome["errors"]["delta fit clip 1 gated 8x8 float32: 1"]["o"] < 1e-6
+
+    # no such device
+    outcome = measure(setting, "xla")
+    assert not outcome["is_conclusive"]
+    assert outcome["failures"]
+    outcome = measure(setting, "no device")
+    assert not outcome["is_conclusive"]
+    assert "its process ended with exit code 1 and said RuntimeError: " in outcome["failures"][0]
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(

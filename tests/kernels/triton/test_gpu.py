@@ -80,7 +80,7 @@ def test_auto_takes_the_kernels_after_their_self_check(monkeypatch: pytest.Monke
         raise AssertionError
 
     guard._outcomes.clear()
-    monkeypatch.setattr(guard, "_measure", measured_again)
+    monkeypatch.setattr(guard, "measure", measured_again)
     assert guard.self_check(guard.Setting.of(x, RDN, step=False, gradients=True), 0) is None
 
 

@@ -1,8 +1,9 @@
 """The self-check: before kernels are first used, they are compared with the definition on the GPU at hand.
 
 Compilers for GPUs have been wrong before, silently. What is checked is what is about to be used: the same options, head
-sizes and dtype, so that the kernels compiled for the check are those that the call needs anyway. The outcome is kept
-on disk for this GPU, compiler and these sources.
+sizes and dtype, so that the kernels compiled for the check are those that the call needs anyway. That happens in a
+process of its own, for a kernel gone wrong may leave the GPU's context unusable, and "auto" must still be able to fall
+back. The outcome is kept on disk for this GPU, compiler and these sources.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ import torch
 
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import DEFAULT_CLIP, Options, Output, Residual, Rule
-from rla_exp.kernels.precision import without_autocast
-from rla_exp.kernels.verify.backends import load_backend
-from rla_exp.kernels.verify.measure import CaseResult, check_case
+from rla_exp.kernels.triton.isolated import measure
 from rla_exp.kernels.verify.problem import Case, Scenario, dtype_name
 
 SOURCES = Path(__file__).resolve().parents[1]
@@ -135,29 +134,12 @@ def _read_or_measure(setting: Setting, device_index: int) -> dict[str, Any]:
     if stored is not None:
         return stored
     start = perf_counter()
-    results = _measure(setting, device_index)
-    outcome = {
-        **key,
-        "errors": {result.name: result.to_json().get("errors", {}) for result in results},
-        "failures": [f"{result.name}: {failure}" for result in results for failure in result.failures],
-        "seconds": round(perf_counter() - start, 1),
-    }
-    # an error without numbers (out of memory, say) may be another time's luck
-    if all(result.errors for result in results):
+    outcome = {**key, **measure(setting, f"cuda:{device_index}")}
+    is_conclusive = outcome.pop("is_conclusive")
+    outcome["seconds"] = round(perf_counter() - start, 1)
+    if is_conclusive:
         _write(file, outcome)
     return outcome
-
-
-def _measure(setting: Setting, device_index: int) -> list[CaseResult]:
-    device = torch.device("cuda", device_index)
-    with (
-        torch.cuda.device(device),
-        torch.device("cpu"),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        without_autocast(device),
-    ):
-        return [check_case(case, load_backend("triton"), device) for case in setting.cases()]
 
 
 @cache
