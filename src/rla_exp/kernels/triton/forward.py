@@ -85,7 +85,7 @@ def forward_kernel(
                 if RESIDUAL:
                     store_state(checkpoints_R, R, checkpoint_at, K, V, v0, BK, BV)
 
-        gates = rows + at * (6 * C)
+        gates = rows + at * (8 * C)
         G = tl.load(gates + i)
         G_last = tl.load(gates + C - 1)
         b = tl.load(gates + 2 * C + i)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rla_exp.kernels.options import Options
+from rla_exp.kernels.triton.assembler import use_installed_assembler
 from rla_exp.kernels.triton.forward import forward_kernel
 from rla_exp.kernels.triton.gradients import gradients_kernel
 from rla_exp.kernels.triton.plan import (
@@ -23,6 +24,7 @@ from rla_exp.kernels.triton.plan import (
 from rla_exp.kernels.triton.prepare import BETA_ROW, GAMMA_ROW, ROWS, prepare_kernel
 from rla_exp.kernels.triton.replay import replay_kernel
 from rla_exp.kernels.triton.reverse import reverse_kernel
+from rla_exp.kernels.triton.scores import scores_kernel
 from rla_exp.kernels.triton.tiles import Tiles, choose_tiles
 
 
@@ -77,7 +79,7 @@ class Call:
         """Lay out a call; `tiles` overrides the usual choice."""
         B, T = x.q.shape[:2]
         K, V = x.q.shape[-1], x.v.shape[-1]
-        tiles = tiles or choose_tiles(x.q.dtype, block_size(K), block_size(V))
+        tiles = tiles or choose_tiles(x.q.dtype, block_size(V))
         if x.cu_seqlens is None:
             chunking = equal_chunking(B, T, tiles.C)
         else:
@@ -103,7 +105,11 @@ class Call:
         assert self.clip is not None
         return self.clip, *clip_bounds(self.clip, self.x.q.dtype)
 
-    def constants(self, *, gates: tuple[str, ...]) -> dict[str, object]:
+    def slots(self, *names: str) -> dict[str, int]:
+        """Places of a chunk's matrices, as compile-time arguments."""
+        return {name: place for name, place in self.switches.matrix_slots().items() if name in names}
+
+    def constants(self, gates: tuple[str, ...]) -> dict[str, Any]:
         """Compile-time arguments: sizes, precision, the matrices' places and the switches named."""
         K, V = self.x.q.shape[-1], self.x.v.shape[-1]
         precision = "ieee" if self.x.q.dtype == torch.float32 else "tf32"
@@ -130,6 +136,7 @@ def fused_forward(
     x: Operands, options: Options, S: Tensor | None, R: Tensor | None, *, keep: bool, tiles: Tiles | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None, Saved]:
     """o [B, T, H, V] in v's dtype, the final states [N, H, K, V] float32, and with `keep` what the backward needs."""
+    use_installed_assembler()
     call = Call.of(x, options, tiles)
     switches, chunking, H = call.switches, call.chunking, call.num_heads
     N, _, K, V = call.state_shape
@@ -173,7 +180,7 @@ def fused_forward(
         EVERY=CHECKPOINT_EVERY,
         HAS_INITIAL=S is not None,
         KEEP=keep,
-        **call.constants(gates=ALL),
+        **call.constants(ALL),
         **switches.matrix_slots(),
         **tile.launch(),
     )
@@ -211,7 +218,7 @@ def fused_backward(
     slots = switches.matrix_slots()
     states = 1 + switches.RESIDUAL
     itemsize = x.q.element_size()
-    per_chunk = H * itemsize * (slots["NUM_MATRICES"] * C * C + states * (2 * K * V + C * V))
+    per_chunk = H * itemsize * (slots["NUM_MATRICES"] * C * C + states * (2 * K * V + 2 * C * V))
     slices = chunking.slices(per_chunk)
     num_rows = chunking.num_rows(max(length for _, length in slices))
 
@@ -222,36 +229,14 @@ def fused_backward(
     before_S, before_R = scratch(K, V)
     after_S, after_R = scratch(K, V)
     solved_S, solved_R = scratch(C, V)
+    at_k_S, at_k_R = scratch(C, V)
     _, clip_inside, _ = call.clip_bounds
 
     for start, length in slices:
         rows, matrices = _prepare(call, start, length)
         where = (chunking.cu_seqlens, chunking.table, chunking.num_tokens, start, length, H)
-        tile = call.tiles.replay
-        memories: list[tuple[Tensor, Tensor | None, Tensor | None, int, int, bool]] = [
-            (x.v, saved.S, before_S, BETA_ROW, slots["AT_TB"], False)
-        ]
-        if switches.RESIDUAL:
-            values = x.v if saved.r is None else saved.r
-            memories.append((values, saved.R, before_R, GAMMA_ROW, slots["AT_TY"], switches.CLIPPED))
-        for values, checkpoints, before, strength_row, at_t, clipped in memories:
-            replay_kernel[(call.blocks(tile.BV), chunking.num_rows(length), H)](
-                x.k,
-                values,
-                rows,
-                matrices,
-                checkpoints,
-                before,
-                *where,
-                clip_inside,
-                STRENGTH_ROW=strength_row,
-                AT_T=at_t,
-                CLIPPED=clipped,
-                EVERY=CHECKPOINT_EVERY,
-                NUM_MATRICES=slots["NUM_MATRICES"],
-                **call.constants(gates=("DELTA",)),
-                **tile.launch(),
-            )
+        grid = (chunking.num_rows(length), H)
+        _replay(call, saved, rows, matrices, before_S, before_R, at_k_S, at_k_R, where)
         tile = call.tiles.reverse
         reverse_kernel[(call.blocks(tile.BV), N * H)](
             x.q,
@@ -268,18 +253,14 @@ def fused_backward(
             solved_R,
             chunking.cu_seqlens,
             chunking.cu_chunks,
-            chunking.num_tokens,
-            start,
-            length,
-            H,
+            *where[2:],
             call.scale,
             clip_inside,
-            **call.constants(gates=ALL),
+            **call.constants(ALL),
             **slots,
             **tile.launch(),
         )
-        tile = call.tiles.gradients
-        gradients_kernel[(chunking.num_rows(length), H)](
+        scores_kernel[grid](
             x.q,
             x.k,
             x.v,
@@ -287,28 +268,108 @@ def fused_backward(
             do,
             rows,
             matrices,
-            before_S,
-            before_R,
-            after_S,
-            after_R,
+            at_k_S,
+            at_k_R,
             solved_S,
             solved_R,
-            dq,
-            dk,
             dv,
-            dg,
             dbeta,
             dgamma,
             *where,
             call.scale,
             clip_inside,
-            AT_TB=slots["AT_TB"],
-            AT_TY=slots["AT_TY"],
-            NUM_MATRICES=slots["NUM_MATRICES"],
-            **call.constants(gates=(*ALL, "NORMALIZE")),
-            **tile.launch(),
+            BV=block_size(V),
+            num_warps=call.tiles.scores_warps,
+            num_stages=1,
+            **call.constants(ALL),
+            **call.slots("AT_TB", "AT_TY", "AT_READ_S", "AT_PREDICT", "NUM_MATRICES"),
+        )
+        constants = call.constants(("DELTA", "RESIDUAL", "FIT", "SUM", "NORMALIZE"))
+        gradients_kernel[grid](
+            x.q,
+            x.k,
+            do,
+            rows,
+            matrices,
+            before_S,
+            before_R,
+            after_S,
+            after_R,
+            at_k_S,
+            at_k_R,
+            solved_S,
+            solved_R,
+            dq,
+            dk,
+            dg,
+            dgamma,
+            *where,
+            call.scale,
+            BV=block_size(V),
+            num_warps=call.tiles.gradients_warps,
+            num_stages=1,
+            **(constants | {"BK": min(block_size(K), call.tiles.gradients_rows)}),
+            **call.slots("AT_TB", "AT_READ_S", "AT_PREDICT", "NUM_MATRICES"),
         )
     return Gradients(dq, dk, dv, dg, dbeta, dgamma, dS, dR)
+
+
+def _replay(
+    call: Call,
+    saved: Saved,
+    rows: Tensor,
+    matrices: Tensor,
+    before_S: Tensor,
+    before_R: Tensor | None,
+    at_k_S: Tensor,
+    at_k_R: Tensor | None,
+    where: tuple[object, ...],
+) -> None:
+    """The states before every chunk of a slice, and what they hold at k where that is needed."""
+    x, switches, slots, tile = call.x, call.switches, call.switches.matrix_slots(), call.tiles.replay
+    length = where[4]
+    assert isinstance(length, int)
+    reads_S = switches.DELTA or switches.FIT
+    memories: list[tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, dict[str, Any]]] = [
+        (
+            x.v,
+            saved.S,
+            before_S,
+            at_k_S,
+            {
+                "STRENGTH_ROW": BETA_ROW,
+                "AT_T": slots["AT_TB"],
+                "CLIPPED": False,
+                "READ": reads_S,
+            },
+        )
+    ]
+    if switches.RESIDUAL:
+        values = x.v if saved.r is None else saved.r
+        constants = {
+            "STRENGTH_ROW": GAMMA_ROW,
+            "AT_T": slots["AT_TY"],
+            "CLIPPED": switches.CLIPPED,
+            "READ": switches.DELTA,
+        }
+        memories.append((values, saved.R, before_R, at_k_R, constants))
+    for values, checkpoints, before, at_k, constants in memories:
+        replay_kernel[(call.blocks(tile.BV), call.chunking.num_rows(length), call.num_heads)](
+            x.k,
+            values,
+            rows,
+            matrices,
+            checkpoints,
+            before,
+            at_k,
+            *where,
+            call.clip_bounds[1],
+            EVERY=CHECKPOINT_EVERY,
+            NUM_MATRICES=slots["NUM_MATRICES"],
+            **constants,
+            **call.constants(("DELTA",)),
+            **tile.launch(),
+        )
 
 
 def _prepare(call: Call, start: int, length: int) -> tuple[Tensor, Tensor]:
@@ -318,7 +379,7 @@ def _prepare(call: Call, start: int, length: int) -> tuple[Tensor, Tensor]:
     slots = call.switches.matrix_slots()
     rows = x.q.new_empty((num_rows, H, ROWS, C), dtype=torch.float32)
     matrices = x.q.new_empty((num_rows, H, slots["NUM_MATRICES"], C, C))
-    constants = call.constants(gates=("DELTA", "RESIDUAL", "FIT", "SUM", "DECAYED", "NORMALIZE"))
+    constants = call.constants(("DELTA", "RESIDUAL", "FIT", "SUM", "DECAYED", "NORMALIZE"))
     del constants["V"]
     prepare_kernel[(num_rows, H)](
         x.q,
@@ -335,7 +396,8 @@ def _prepare(call: Call, start: int, length: int) -> tuple[Tensor, Tensor]:
         length,
         H,
         call.scale,
-        MERGE_PRECISION=constants["PRECISION"],
+        MERGE="ieee" if x.q.dtype == torch.float32 else call.tiles.merge,
+        M=16,
         num_warps=call.tiles.prepare_warps,
         **constants,
         **slots,

@@ -156,7 +156,7 @@ def _(
     B, T, H, K = q.shape
     V = v.shape[-1]
     N = B if cu_seqlens is None else cu_seqlens.shape[0] - 1
-    tiles = choose_tiles(q.dtype, block_size(K), block_size(V))
+    tiles = choose_tiles(q.dtype, block_size(V))
     checkpoints = Chunking(tiles.C, N, T, cu_seqlens, None, None).num_checkpoints
     has_residual = residual != "off"
 

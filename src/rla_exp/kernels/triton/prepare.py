@@ -17,38 +17,49 @@ import triton.language as tl
 from rla_exp.kernels.triton.chunks import chunk_span, load_tile, store_matrix
 
 # rows of the gates' buffer [chunks, H, ROWS, C], float32; beyond a sequence's end: G as before, the others 0
-ROWS = 6
-# in this order: G_t, G_{t-1}, beta, gamma, 1/|k|, 1/|q| (1 where not normalized)
+ROWS = 8
+# in this order: G_t, G_{t-1}, beta, gamma, 1/|k|, 1/|q| (1 where not normalized), and two that the backward pass fills
 BETA_ROW, GAMMA_ROW = 2, 3
 
 
 @triton.jit
-def invert_unit_lower(L, C: tl.constexpr, PRECISION: tl.constexpr):
-    """(I + L)^-1 of a strictly lower triangular L [C, C] in float32."""
-    M: tl.constexpr = 16
-    NB: tl.constexpr = C // M
-    block = tl.arange(0, NB)
-    same = block[:, None, None, None] == block[None, None, :, None]
-    diagonal = tl.sum(tl.where(same, tl.reshape(L, (NB, M, NB, M)), 0.0), 2)  # [NB, M, M]
-    i = tl.arange(0, M)
-    row = i[None, :, None]
-    column = i[None, None, :]
-    X = tl.zeros((NB, M, M), tl.float32) + tl.where(row == column, 1.0, 0.0)
-    for t in tl.static_range(1, M):
-        l_t = tl.sum(tl.where(row == t, diagonal, 0.0), 1)
-        x_t = tl.sum(l_t[:, :, None] * X, 1)
-        X = tl.where(row == t, X - x_t[:, None, :], X)
-    X = tl.reshape(tl.where(same, X[:, :, None, :], 0.0), (C, C))
+def invert_diagonal(scratch, INVERSES: tl.constexpr, C: tl.constexpr, M: tl.constexpr):
+    """Of INVERSES strictly lower triangular L, each [C, M] with its diagonal blocks one below the other: (I + L)^-1.
 
+    In place in scratch, float32, by forward substitution: a lane takes a column of a block and keeps it in registers.
+    """
+    lane = tl.arange(0, INVERSES * C)
+    column = lane % M
+    block = scratch + (lane // M) * (M * M)
+    X = ()
+    for i in tl.static_range(0, M):
+        x = tl.where(column == i, 1.0, 0.0)
+        for j in tl.static_range(0, i):
+            x -= tl.load(block + i * M + j) * X[j]
+        X = X + (x,)  # type: ignore[assignment]  # noqa: RUF005 (the compiler unpacks no tuples)
+    tl.debug_barrier()  # every lane has read L
+    for i in tl.static_range(0, M):
+        tl.store(block + i * M + column, X[i])
+
+
+@triton.jit
+def merge_blocks(L, scratch, which: tl.constexpr, C: tl.constexpr, M: tl.constexpr, MERGE: tl.constexpr):
+    """(I + L)^-1 [C, C] from the inverses of its diagonal blocks of M rows; C is 2 M or 4 M."""
     r = tl.arange(0, C)[:, None]
     c = tl.arange(0, C)[None, :]
-    if C >= 32:
-        below = tl.where((r // 32 == c // 32) & (r // 16 > c // 16), L, 0.0)
-        X -= tl.dot(X, tl.dot(below, X, input_precision=PRECISION), input_precision=PRECISION)
-    if C >= 64:
-        below = tl.where(r // 32 > c // 32, L, 0.0)
-        X -= tl.dot(X, tl.dot(below, X, input_precision=PRECISION), input_precision=PRECISION)
+    X = tl.load(scratch + which * (C * M) + r * M + c % M, mask=r // M == c // M, other=0.0)
+    below = tl.where((r // M > c // M) & (r // (2 * M) == c // (2 * M)), L, 0.0)
+    X -= product(X, product(below, X, MERGE), MERGE)
+    if C > 2 * M:
+        below = tl.where(r // (2 * M) > c // (2 * M), L, 0.0)
+        X -= product(X, product(below, X, MERGE), MERGE)
     return X
+
+
+@triton.jit
+def product(x, y, MERGE: tl.constexpr):
+    """x y in float32; MERGE: a precision of tl.dot."""
+    return tl.dot(x, y, input_precision=MERGE)
 
 
 @triton.jit
@@ -84,7 +95,8 @@ def prepare_kernel(
     AT_READ_R: tl.constexpr,
     NUM_MATRICES: tl.constexpr,
     PRECISION: tl.constexpr,
-    MERGE_PRECISION: tl.constexpr,
+    MERGE: tl.constexpr,
+    M: tl.constexpr,
 ):
     index = tl.program_id(0)
     h = tl.program_id(1)
@@ -112,7 +124,7 @@ def prepare_kernel(
         k_norm = 1.0 / tl.sqrt(tl.sum(k_float * k_float, 1) + 1e-6)
         q_norm = 1.0 / tl.sqrt(tl.sum(q_float * q_float, 1) + 1e-6)
 
-    rows_at = rows + at * (6 * C) + i
+    rows_at = rows + at * (8 * C) + i
     tl.store(rows_at, G)
     tl.store(rows_at + C, G_before)
     tl.store(rows_at + 2 * C, b)
@@ -133,26 +145,41 @@ def prepare_kernel(
         KK *= k_norm[:, None] * k_norm[None, :]
     N = tl.where(later, D, 0.0) * KK
 
+    read_r = D * QK
     if RESIDUAL:
         read_s = (D_before if SUM else tl.where(later, D, 0.0)) * QK
-    else:
-        read_s = D * QK
-    if DELTA:
-        T_b = invert_unit_lower(b[:, None] * N, C, MERGE_PRECISION)
-        store_matrix(matrices, T_b, at * NUM_MATRICES + AT_TB, C)
-        read_s = tl.dot(read_s, T_b, input_precision=MERGE_PRECISION)
-    store_matrix(matrices, read_s, at * NUM_MATRICES + AT_READ_S, C)
-    if FIT:
-        predict = N if DECAYED else D_before * KK
-        if DELTA:
-            predict = tl.dot(predict, T_b, input_precision=MERGE_PRECISION)
-        store_matrix(matrices, predict, at * NUM_MATRICES + AT_PREDICT, C)
-    if RESIDUAL:
         y = tl.load(gamma + t * H + h, mask=inside, other=0.0)
         tl.store(rows_at + 3 * C, y)
-        read_r = D * QK
-        if DELTA:
-            T_y = invert_unit_lower(y[:, None] * N, C, MERGE_PRECISION)
-            store_matrix(matrices, T_y, at * NUM_MATRICES + AT_TY, C)
-            read_r = tl.dot(read_r, T_y, input_precision=MERGE_PRECISION)
-        store_matrix(matrices, read_r, at * NUM_MATRICES + AT_READ_R, C)
+    else:
+        read_s = read_r
+    if FIT:
+        predict = N if DECAYED else D_before * KK
+    own = matrices + at * (NUM_MATRICES * C * C)
+    if DELTA:
+        # the chunk's own matrices are written last: until then their place is scratch
+        scratch = own.to(tl.pointer_type(tl.float32))
+        r = i[:, None]
+        c = i[None, :]
+        place = r * M + c % M
+        tl.store(scratch + place, b[:, None] * N, mask=r // M == c // M)
+        if RESIDUAL:
+            tl.store(scratch + C * M + place, y[:, None] * N, mask=r // M == c // M)
+        tl.debug_barrier()
+        invert_diagonal(scratch, 2 if RESIDUAL else 1, C, M)
+        tl.debug_barrier()
+        T_b = merge_blocks(b[:, None] * N, scratch, 0, C, M, MERGE)
+        if RESIDUAL:
+            T_y = merge_blocks(y[:, None] * N, scratch, 1, C, M, MERGE)
+        tl.debug_barrier()
+        store_matrix(own, T_b, AT_TB, C)
+        read_s = product(read_s, T_b, MERGE)
+        if FIT:
+            predict = product(predict, T_b, MERGE)
+        if RESIDUAL:
+            store_matrix(own, T_y, AT_TY, C)
+            read_r = product(read_r, T_y, MERGE)
+    store_matrix(own, read_s, AT_READ_S, C)
+    if FIT:
+        store_matrix(own, predict, AT_PREDICT, C)
+    if RESIDUAL:
+        store_matrix(own, read_r, AT_READ_R, C)

@@ -14,6 +14,7 @@ def replay_kernel(
     matrices,
     checkpoints,
     states,
+    reads,
     cu_seqlens,
     chunk_table,
     T,
@@ -31,11 +32,12 @@ def replay_kernel(
     BV: tl.constexpr,
     EVERY: tl.constexpr,
     DELTA: tl.constexpr,
+    READ: tl.constexpr,
     VARLEN: tl.constexpr,
     NUM_MATRICES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One memory, written at k with `values`: S with v and beta, or R with r and gamma.
+    """One memory, written at k with `values`: S with v and beta, or R with r and gamma; READ: also what it holds at k.
 
     A program takes the chunks between two checkpoints; the program of any other chunk has nothing to do.
     """
@@ -66,7 +68,7 @@ def replay_kernel(
         S_low = S.to(dtype)
         store_state(states, S_low, at, K, V, v0, BK, BV)
 
-        gates = rows + at * (6 * C)
+        gates = rows + at * (8 * C)
         G = tl.load(gates + i)
         G_last = tl.load(gates + C - 1)
         strength = tl.load(gates + STRENGTH_ROW * C + i)
@@ -75,8 +77,11 @@ def replay_kernel(
         value = load_tile(values, token, end, h, H, V, v0, C, BV).to(tl.float32)
         if CLIPPED:
             value = tl.clamp(value, -bound, bound)
-        if DELTA:
+        if READ:
             at_k = tl.dot(k_tile, S_low, input_precision=PRECISION) * k_norm[:, None]
+            d = v0 + tl.arange(0, BV)
+            tl.store(reads + at * (C * V) + i[:, None] * V + d[None, :], at_k.to(dtype), mask=(d < V)[None, :])
+        if DELTA:
             written = (strength[:, None] * (value - tl.exp(G)[:, None] * at_k)).to(dtype)
             U = tl.dot(load_matrix(matrices, at * NUM_MATRICES + AT_T, C), written, input_precision=PRECISION)
         else:

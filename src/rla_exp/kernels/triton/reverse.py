@@ -79,7 +79,7 @@ def reverse_kernel(
         token = start + (J0 + j) * C
         solved_at = at * (C * V) + i[:, None] * V + d[None, :]
 
-        gates = rows + at * (6 * C)
+        gates = rows + at * (8 * C)
         G = tl.load(gates + i)
         G_last = tl.load(gates + C - 1)
         b = tl.load(gates + 2 * C + i)
