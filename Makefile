@@ -17,7 +17,7 @@ OUT ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-table plan dashboard browser test test-gpu lint format type clean
+.PHONY: help setup reproduce-table plan dashboard browser test fault-test test-gpu lint format type clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 20
@@ -49,6 +49,9 @@ browser: setup  ## install the headless Chromium that the dashboard's tests open
 
 test: setup lint type  ## format, lint and type checks and every test that needs no GPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not gpu"
+
+fault-test: setup  ## kill a sweep at random until it is done and compare its numbers with an undisturbed one (20 minutes)
+	$(BIN)/python scripts/fault_test.py
 
 test-gpu: setup  ## the tests that need a CUDA GPU
 	$(BIN)/python -m pytest -m gpu

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -146,14 +149,45 @@ def test_runs_are_planned_for_the_nodes_and_not_for_this_machine(tmp_path: Path)
     assert [job.device_type for job in plan_jobs(runs, has_gpu=True)] == ["cuda", "cpu"]
 
 
-def test_multirun_on_submitits_local_executor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def preempt_when_it_trains(runs: Path) -> None:
+    """Wait for a run that trains, then send its process what SLURM sends before a preemption."""
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        for file in runs.glob("*/*/seed*/status.json"):
+            status = RunFolder(file.parent).read_status()
+            if status.state == "running" and status.step > 2:
+                os.kill(status.pid, signal.SIGUSR2)
+                return
+        time.sleep(0.01)
+
+
+def test_a_preempted_training_on_submitits_local_executor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--multirun", "launcher=slurm", "hydra.launcher.cluster=local", "hydra.launcher.gpu=false"]
-    command += ["model=rla", "debug=fast", "trainer=cpu", f"paths.runs={tmp_path}"]
-    assert main([*command, "hydra.launcher.jobs=2"]) == 0, capsys.readouterr()
+    command += ["model=rla", "debug=fast", "trainer=cpu", "trainer.max_steps=100", "trainer.diagnostics_every=null"]
+    segment = "[{length:16,num_pairs:2,num_examples:16}]"
+    command += [f"data.{split}={segment}" for split in ("train", "valid", "test")]
+    command += ["model.d_model=16", "data.vocab_size=32", "data.batch_size=4", f"paths.runs={tmp_path}"]
+    preempting = threading.Thread(target=preempt_when_it_trains, args=(tmp_path,))
+    preempting.start()
+    assert main(command) == 0, capsys.readouterr()
+    preempting.join()
     assert "1 runs: 1 trained" in capsys.readouterr().out
+    (log,) = tmp_path.glob("debug/*/seed0/log.txt")
+    begun = [int(step) for step in re.findall(r"starting from step (\d+) of 100", log.read_text())]
+    assert begun[0] == 0
+    assert 2 < begun[1] < 100
+    # requeued by submitit, not by the sweep: one job did both parts
+    (submitted,) = tmp_path.glob(".submitit/*_log.out")
+    assert submitted.read_text().count("Starting with JobEnvironment") == 2
+
+
+def test_settings_of_the_launcher_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--multirun", "launcher=slurm", "model=rla", "debug=fast", "trainer=cpu", f"paths.runs={tmp_path}"]
     assert main([*command, "hydra.launcher.jbos=2", "+hydra.launcher.sbatch.exclude=node7"]) == 1
     shown = capsys.readouterr().err
-    assert "hydra.launcher.jbos" in shown
+    assert "did you mean hydra.launcher.jobs?" in shown
     assert "exclude" not in shown
-    assert main([*command, "hydra.launcher.jobs=0"]) == 1
-    assert "hydra.launcher.jobs=0: must be 1 or more" in capsys.readouterr().err
+    assert main([*command, "hydra.launcher.jobs=0", "hydra.launcher.cluster=pbs"]) == 1
+    shown = capsys.readouterr().err
+    assert "hydra.launcher.jobs=0: must be 1 or more" in shown
+    assert "hydra.launcher.cluster=pbs: must be slurm or local" in shown

@@ -12,7 +12,7 @@ import pytest
 from rich.text import Text
 
 from rla_exp.runs import RunFolder, Status
-from rla_exp.sweep import JobEnded, JobOutcome, JobStarted, Stopping, Tick, display
+from rla_exp.sweep import JobElsewhere, JobEnded, JobOutcome, JobReleased, JobStarted, Stopping, Tick, display
 from rla_exp.sweep import progress as progress_file
 from rla_exp.sweep.display import LiveDisplay, PlainDisplay, duration, sweep_display
 from rla_exp.sweep.progress import SweepProgress
@@ -92,6 +92,31 @@ def test_plain_lines(make_job: MakeJob, clock: list[float]) -> None:
         "[2/3] failed b after 0:31: the reason",
         "SIGTERM: waiting for the checkpoints of 0 runs (again to stop at once)",
     ]
+
+
+def test_what_another_sweep_trains_is_shown(make_job: MakeJob, clock: list[float]) -> None:
+    jobs = [make_job(name) for name in "ab"]
+    stream = io.StringIO()
+    with sweep_display(2, stream=stream) as shown:
+        shown(JobElsewhere(jobs[0]))
+        shown(JobElsewhere(jobs[1]))
+        running(jobs[0], 50)
+        (first, second) = shown.progress.running()
+        assert (first.elsewhere, first.step, second.elsewhere) == (True, 50, True)
+        shown(JobReleased(jobs[1]))
+        shown(JobEnded(JobOutcome(job=jobs[0], state="adopted", seconds=5)))
+        assert shown.progress.running() == []
+        shown(JobStarted(jobs[1]))
+        (second,) = shown.progress.running()
+        assert not second.elsewhere
+    assert stream.getvalue().splitlines() == [
+        "[0/2] another sweep trains a; its result is waited for",
+        "[0/2] another sweep trains b; its result is waited for",
+        "[0/2] b was left unfinished by the other sweep",
+        "[1/2] adopted a after 0:05",
+        "[1/2] started b",
+    ]
+    assert summarize(shown.progress.outcomes) == "1 runs: 1 trained by another sweep"
 
 
 def test_live_display(make_job: MakeJob, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,6 +139,15 @@ def test_gpus_go_round_among_the_workers(make_job: MakeJob, monkeypatch: pytest.
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,6"
 
 
+def test_a_job_gets_the_gpu_that_fewest_use(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    pauses = {"a": 1.0, "b": 0.0, "c": 1.0, "d": 0.0}
+    jobs = [make_job(name, device_type="cuda", pause=pause) for name, pause in pauses.items()]
+    run_jobs(jobs, num_workers=3)
+    # b is over first; a and c still share the other one
+    assert [result_of(job)["provenance"]["device"] for job in jobs] == ["4", "6", "4", "6"]
+
+
 def test_the_environment_is_the_sweeps_own(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "set after the server began")
     job = make_job("a")
