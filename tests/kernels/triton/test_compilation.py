@@ -31,11 +31,11 @@ from rla_exp.kernels.triton.step import triton_step
 # bytes of shared memory that a program may take, from the CUDA programming guide's table of compute capabilities
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 # bytes of a thread's registers that do not fit, by chip and kernel; kernels not named do not spill. The stack counts:
-# kernels have no other use for it.
+# kernels have no other use for it. On sm_80 ptxas gives up on two kernels and keeps next to nothing in registers.
 MAX_SPILLED_BYTES = {
-    80: {"prepare": 768, "forward": 7168, "reverse": 512, "gradients": 13312},
-    90: {"prepare": 448, "forward": 256, "reverse": 256, "gradients": 2816},
-    100: {"prepare": 256, "forward": 64, "gradients": 1152},
+    80: {"prepare": 384, "forward": 11264, "reverse": 512, "scores": 11264, "gradients": 1856},
+    90: {"prepare": 192, "forward": 640, "reverse": 256, "scores": 768, "gradients": 1280},
+    100: {"scores": 256, "gradients": 832},
 }
 
 
@@ -176,5 +176,5 @@ def test_all_kernels_of_rdn(capability: int, launches: list[Launch], tmp_path: P
     triton_step(meta_inputs(RDN, 128, 128, torch.bfloat16, step=True), RDN, inplace=True)
     found = usages(launches, capability, tmp_path)
     names = {name.split("_")[0] for name in found}
-    assert {"forward", "gradients", "prepare", "replay", "reverse", "step"} <= names
+    assert names == {"forward", "gradients", "prepare", "replay", "reverse", "scores", "step"}
     assert_fits(found, capability)
