@@ -70,6 +70,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def use_tables(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Read tables from a folder of the test's own."""
     load = TableSpec.load
+    patch.setattr(command, "table_names", lambda: sorted(file.stem for file in folder.glob("*.yaml")))
     patch.setattr(
         command, "TableSpec", SimpleNamespace(load=lambda name, scale, seeds: load(name, scale, seeds, folder=folder))
     )
@@ -207,8 +208,8 @@ def test_wrong_settings_are_answered_all_at_once(capsys: pytest.CaptureFixture[s
     assert command.main(["tabel=ablation", "jobs=0", "seeds=0,0", "scale", "mixed=yes", "runs=a", "runs=b"]) == 1
     assert capsys.readouterr().err.splitlines() == [
         "6 problems with the configuration:",
-        "  - tabel=ablation: there is no setting tabel; allowed: table, scale, seeds, jobs, runs, results, mixed, "
-        "retry_failed; did you mean table?",
+        "  - tabel=ablation: there is no setting tabel; allowed: table, scale, seeds, jobs, runs, results, "
+        "benchmarks, data_dir, mixed, retry_failed; did you mean table?",
         "  - jobs=0: jobs is '0'; allowed: a whole number from 1 on",
         "  - seeds=0,0: seeds is '0,0'; allowed: distinct whole numbers from 0 on, as in 0,1,2",
         "  - scale: settings are written key=value; did you mean scale=...?",
@@ -248,3 +249,47 @@ def test_folders_with_any_name_can_be_used(run: Run, tmp_path: Path) -> None:
     shutil.move(tmp_path / "runs", odd)
     code = command.main(["table=tiny", "scale=smoke", f"runs={odd}", f"results={tmp_path / 'results'}"])
     assert code == 0
+
+
+def test_learning_rates_are_chosen_before_the_table_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = """
+    learning_rates:
+      mqar: {candidates: [1e-3, 1e-2], seeds: [0], share: 0.5, metric: valid/loss, direction: min}
+"""
+    (tmp_path / "tiny.yaml").write_text(TABLE.replace("seeds: [0, 1]", "seeds: [0]").rstrip("\n") + rule)
+    use_tables(monkeypatch, tmp_path)
+    places = [f"runs={tmp_path / 'runs'}", f"results={tmp_path / 'results'}"]
+    assert command.main(["table=tiny", "scale=smoke", *places]) == 0
+    out = capsys.readouterr().out
+    # two rows, two candidates; then the rows themselves
+    assert "choosing learning rates: 4 runs" in out
+    cells = json.loads((tmp_path / "results" / "tiny" / "smoke" / "cells.json").read_text())
+    for choice in cells["learning_rates"]:
+        scores = {candidate["lr"]: candidate["score"] for candidate in choice["candidates"]}
+        assert choice["lr"] == min(scores, key=scores.__getitem__)
+    chosen = {choice["row"]: choice["lr"] for choice in cells["learning_rates"]}
+    assert len(folders(tmp_path)) == 4 + 2
+    for cell in cells["cells"]:
+        config = RunFolder(tmp_path / "runs" / cell["runs"][0]["folder"]).read_config()
+        assert config is not None
+        assert (config["optim"]["lr"], config["trainer"]["max_steps"]) == (chosen[cell["row"]], 2)
+    # again: nothing is trained
+    assert command.main(["table=tiny", "scale=smoke", *places]) == 0
+    assert "trained" not in capsys.readouterr().out.partition("written:")[0].partition("##")[0]
+
+
+@pytest.mark.usefixtures("_no_processes")
+def test_all_tables_are_made_and_one_that_cannot_does_not_stop_the_others(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in {"a": TABLE.replace("title: ", "titel: "), "b": TABLE}.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    use_tables(monkeypatch, tmp_path)
+    code = command.main(["table=all", "scale=smoke", f"runs={trained / 'runs'}", f"results={tmp_path / 'results'}"])
+    shown = capsys.readouterr()
+    assert code == 1
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["b"]
+    assert shown.out.index("== a") < shown.out.index("== b") < shown.out.index("| **RDN** | full |")
+    assert "1 tables have problems:\n  - a: " in shown.err

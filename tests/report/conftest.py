@@ -107,6 +107,25 @@ class Runs:
 
 
 @pytest.fixture
+def table_text() -> str:
+    """The description of the table `small`."""
+    return TABLE
+
+
+@pytest.fixture
+def runs_of(tmp_path: Path) -> Callable[[str], Runs]:
+    """runs_of(text): the table `small` by another description, at scale cpu before any run."""
+
+    def make(text: str) -> Runs:
+        folder = tmp_path / "table"
+        folder.mkdir()
+        (folder / "small.yaml").write_text(text, encoding="utf-8")
+        return Runs(TableSpec.load("small", "cpu", folder=folder), tmp_path / "runs")
+
+    return make
+
+
+@pytest.fixture
 def tables(tmp_path: Path) -> Path:
     """A folder like conf/table, with the table `small`."""
     folder = tmp_path / "table"

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rla_exp.cli.kernel_table import SECONDS_A_TIME, num_times
 from rla_exp.cli.key_values import Key, describe_keys, read_key_values, seed_list, whole_number
 from rla_exp.cli.outcome import exit_code
 from rla_exp.config import Composed
 from rla_exp.config.schema import RunConfig
 from rla_exp.report import RunRequest, TableSpec, table_names
 from rla_exp.report.cost import vocab_size
+from rla_exp.report.kernel_spec import CpuTimes, KernelSpec, is_kernel_table, load_kernel_spec
 from rla_exp.report.learning_rate import choose_learning_rates, selection_runs
-from rla_exp.report.plan import PlannedRun, describe_plan, is_known, plan_studies
+from rla_exp.report.plan import PlannedRun, describe_plan, format_hours, is_known, plan_studies
 from rla_exp.runs import RunFolder
 from rla_exp.runs.files import expand_home
 from rla_exp.runs.result import read_result
@@ -72,6 +74,8 @@ def print_plan(settings: PlanSettings) -> None:
 
 
 def _plan(settings: PlanSettings) -> str:
+    if is_kernel_table(settings.table):
+        return _plan_kernels(load_kernel_spec(settings.table, settings.scale))
     spec = TableSpec.load(settings.table, settings.scale, settings.seeds)
     finished = _Finished(settings.runs)
     sizes = _Sizes()
@@ -90,6 +94,18 @@ def _plan(settings: PlanSettings) -> str:
     runs = planned(spec.runs())
     studies = plan_studies(spec, runs, selection)
     return describe_plan(spec, studies, all(is_known(run.config) for run in runs), settings.jobs)
+
+
+def _plan_kernels(spec: KernelSpec) -> str:
+    times = spec.at_scale.times
+    head = f"{spec.file.title}\ntable {spec.name}, scale {spec.scale}\n\n"
+    if not isinstance(times, CpuTimes):
+        return f"{head}no runs: the times are those of benchmarks/, which `make bench` takes on a GPU"
+    count = num_times(spec, times)
+    # a warm-up and two repeats may exceed the limit at the longest lengths
+    longest = format_hours(count * SECONDS_A_TIME / 3600)
+    each = f"up to {SECONDS_A_TIME:g} s each, {longest} at most"
+    return f"{head}no runs: {count} times of CPU backends on one thread, {each}"
 
 
 class _Sizes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rla_exp.cli.evaluations import Wanted, evaluate_runs
+from rla_exp.cli.kernel_table import make_kernel_table
 from rla_exp.cli.key_values import Key, describe_keys, read_key_values, seed_list, whole_number, yes_or_no
 from rla_exp.cli.outcome import exit_code
 from rla_exp.errors import InterruptedRun, UserError
@@ -26,6 +27,7 @@ from rla_exp.report import (
     table_names,
     write_table,
 )
+from rla_exp.report.kernel_spec import is_kernel_table, load_kernel_spec
 from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
 from rla_exp.report.outcome import Outcome
 from rla_exp.runs import sources_hash
@@ -45,6 +47,7 @@ KEYS = {
     "jobs": Key(whole_number, "a whole number from 1 on", "runs at a time; default as many as fit on the machine"),
     "runs": Key(expand_home, "a folder", "where runs are kept; default runs"),
     "results": Key(expand_home, "a folder", "the table goes to <results>/<table>/<scale>; default results"),
+    "benchmarks": Key(expand_home, "a folder", "where kernel times are; default benchmarks"),
     "data_dir": Key(
         expand_home, "a folder", "evaluation suites read <data_dir>/<task>/<split>.jsonl instead of the hub"
     ),
@@ -72,6 +75,7 @@ class TableSettings:
     jobs: int | None = None
     runs: Path = Path("runs")
     results: Path = Path("results")
+    benchmarks: Path = Path("benchmarks")
     data_dir: Path | None = None
     mixed: bool = False
     retry_failed: bool = False
@@ -117,6 +121,10 @@ def make_table(settings: TableSettings) -> None:
         UserError: something cannot be used as it is, and nothing was started; or runs failed, and the table says so.
         InterruptedRun: the sweep was asked to stop; no table was written.
     """
+    if is_kernel_table(settings.table):
+        kernels = load_kernel_spec(settings.table, settings.scale)
+        make_kernel_table(kernels, runs=settings.runs, results=settings.results, benchmarks=settings.benchmarks)
+        return
     spec = TableSpec.load(settings.table, settings.scale, settings.seeds)
     # hours of training should not end at a folder that cannot be written
     folder = settings.results / spec.name / spec.scale

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
+
+from matplotlib.figure import Figure
 
 from rla_exp.errors import UserError
 from rla_exp.report.cells import to_cells
@@ -37,7 +40,14 @@ def write_table(table: Table, folder: Path) -> None:
         "table.tex": to_latex(table),
         "cells.json": json.dumps(to_cells(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     }
-    figure = draw_figure(table)
+    write_files(folder, texts, draw_figure(table))
+
+
+def write_files(folder: Path, texts: Mapping[str, str], figure: Figure) -> None:
+    """Write the texts by name, and the figure; each file is replaced in one step, after all are on the disk.
+
+    Raises UserError where the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder, prefix=".") as made:

@@ -1,0 +1,134 @@
+"""The choice of learning rates, on results made by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rla_exp.errors import ConfigError
+from rla_exp.report import RunRequest, TableSpec, collect
+from rla_exp.report.caption import notes
+from rla_exp.report.cells import to_cells
+from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
+
+RULE = """
+    learning_rates:
+      mqar: {candidates: [1e-3, 1e-2, 1e-1], seeds: [0, 1], share: 0.25, metric: valid/accuracy, direction: max}
+"""
+
+
+@pytest.fixture
+def spec(tables: Path) -> TableSpec:
+    """The small table at its large scale (two groups of two rows, one study), with a rule."""
+    path = tables / "small.yaml"
+    text = path.read_text(encoding="utf-8").replace(
+        "mqar: {rows: [full, no_clip]}", "mqar: {rows: [full, no_clip], overrides: [trainer.max_steps=10]}"
+    )
+    text = text.replace("  speed:", "  rate: {kind: learning_rate, study: mqar, label: rate}\n  speed:")
+    path.write_text(text.rstrip("\n") + RULE, encoding="utf-8")
+    return TableSpec.load("small", "large", folder=tables)
+
+
+def scored(spec: TableSpec, root: Path, scores: dict[float, tuple[float, float]]) -> dict[RunRequest, Path]:
+    """Every run of the choice with these scores of seeds 0 and 1, by learning rate; a negative one diverged."""
+    folders = {}
+    for index, request in enumerate(selection_runs(spec)):
+        assert request.tried_lr is not None
+        folders[request] = root / str(index) / f"seed{request.seed}"
+        folders[request].mkdir(parents=True)
+        score = scores[request.tried_lr][request.seed]
+        if score < 0:
+            status = {"state": "failed", "error": "NonFiniteError: loss is not finite at step 2, beginning in x"}
+            (folders[request] / "status.json").write_text(json.dumps(status))
+        else:
+            content = {"metrics": {"valid/accuracy": score}, "timing": {}, "provenance": {}}
+            (folders[request] / "result.json").write_text(json.dumps(content))
+    return folders
+
+
+def chosen(choices: list[Choice]) -> set[float | None]:
+    assert [(choice.row, choice.study) for choice in choices] == [
+        (row, "mqar") for row in ("rla/full", "rla/no_clip", "rdn/full", "rdn/no_clip")
+    ]
+    return {choice.lr for choice in choices}
+
+
+def test_the_runs_of_a_choice_are_ordinary_ones_only_shorter(spec: TableSpec) -> None:
+    runs = selection_runs(spec)
+    # 4 rows, 3 candidates, 2 seeds
+    assert len(runs) == len(set(runs)) == 24
+    # a quarter of 10 steps, rounded to even
+    assert {run.setting("trainer.max_steps") for run in runs} == {"2"}
+    assert [run.setting("optim.lr") for run in runs[:3]] == ["0.001", "0.01", "0.1"]
+    assert runs[0].label == "rla/full mqar lr 0.001 seed 0"
+    assert [run.seed for run in runs] == [0] * 12 + [1] * 12
+
+
+def test_the_best_mean_on_validation_data_is_chosen(spec: TableSpec, tmp_path: Path) -> None:
+    folders = scored(spec, tmp_path, {1e-3: (0.5, 0.6), 1e-2: (0.9, 0.3), 1e-1: (0.2, 0.2)})
+    choices = choose_learning_rates(spec, folders)
+    assert chosen(choices) == {1e-2}
+    assert [c.score for c in choices[0].candidates] == pytest.approx([0.55, 0.6, 0.2])
+    assert not choices[0].at_edge
+    runs = spec.with_learning_rates({(c.row, c.study): c.lr or 0.0 for c in choices}).runs()
+    assert {(run.setting("optim.lr"), run.setting("trainer.max_steps")) for run in runs} == {("0.01", "10")}
+
+
+def test_a_candidate_that_diverged_with_any_seed_is_out(spec: TableSpec, tmp_path: Path) -> None:
+    folders = scored(spec, tmp_path, {1e-3: (0.5, 0.6), 1e-2: (1.0, -1.0), 1e-1: (-1.0, -1.0)})
+    choices = choose_learning_rates(spec, folders)
+    assert chosen(choices) == {1e-3}
+    assert choices[0].at_edge
+    assert choices[0].candidates[1].score is None
+
+
+def test_of_equal_scores_the_smaller_rate_is_taken(spec: TableSpec, tmp_path: Path) -> None:
+    folders = scored(spec, tmp_path, {1e-3: (0.5, 0.5), 1e-2: (0.5, 0.5), 1e-1: (0.2, 0.2)})
+    assert chosen(choose_learning_rates(spec, folders)) == {1e-3}
+
+
+def test_nothing_is_chosen_while_runs_are_missing_or_where_all_diverged(spec: TableSpec, tmp_path: Path) -> None:
+    assert chosen(choose_learning_rates(spec, {})) == {None}
+    folders = scored(spec, tmp_path, dict.fromkeys((1e-3, 1e-2, 1e-1), (-1.0, -1.0)))
+    assert chosen(choose_learning_rates(spec, folders)) == {None}
+
+
+def test_the_table_says_what_was_chosen_and_from_what(spec: TableSpec, tmp_path: Path) -> None:
+    choices = choose_learning_rates(
+        spec, scored(spec, tmp_path, {1e-3: (0.5, 0.6), 1e-2: (0.4, 0.3), 1e-1: (0.2, -1.0)})
+    )
+    with_rates = spec.with_learning_rates({(c.row, c.study): c.lr or 0.0 for c in choices})
+    table = collect(with_rates, {}, choices=choices)
+    assert table.cells["rla/full", "rate"].text == "0.001"
+    said = notes(table)
+    assert (
+        "MQAR: each row has of 0.001, 0.01, 0.1 the one with the highest mean valid/accuracy over seeds 0, 1 after 25% "
+        "of the steps, with a schedule of that length; the test split has no part in it." in said
+    )
+    assert any(
+        note.startswith("MQAR: chosen at the end of what was tried") and "RLA full (0.001)" in note for note in said
+    )
+    first = to_cells(table)["learning_rates"][0]
+    assert (first["group"], first["row"], first["lr"], first["at_edge"]) == ("rla", "full", 0.001, True)
+    assert [candidate["score"] for candidate in first["candidates"]] == [0.55, 0.35, None]
+    assert [run["state"] for run in first["candidates"][2]["runs"]] == ["done", "failed"]
+
+
+def test_a_metric_that_runs_lack_is_refused(spec: TableSpec, tmp_path: Path) -> None:
+    folders = scored(spec, tmp_path, dict.fromkeys((1e-3, 1e-2, 1e-1), (0.5, 0.5)))
+    first = next(iter(folders.values()))
+    content = {"metrics": {"valid/acuracy": 0.5}, "timing": {}, "provenance": {}}
+    (first / "result.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="key valid/accuracy is unknown; known: valid/acuracy"):
+        choose_learning_rates(spec, folders)
+
+
+def test_a_rule_that_looks_at_test_data_is_refused(tables: Path, spec: TableSpec) -> None:
+    path = tables / f"{spec.name}.yaml"
+    path.write_text(
+        path.read_text().replace("metric: valid/accuracy, direction: max}", "metric: test/x, direction: max}")
+    )
+    with pytest.raises(ConfigError, match=r"learning_rates.mqar.metric: is 'test/x'"):
+        TableSpec.load("small", "large", folder=tables)
