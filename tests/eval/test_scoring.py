@@ -10,6 +10,7 @@ import torch
 
 from rla_exp.config import compose
 from rla_exp.eval.prefix_tree import Segment, prefix_tree
+from rla_exp.eval.reuse import choice_requests, measure_reuse
 from rla_exp.eval.scoring import Request, Score, Scorer
 from rla_exp.models import LanguageModel, build_model
 
@@ -113,3 +114,12 @@ def test_common_beginnings_stand_once() -> None:
 def test_short_common_beginnings_are_not_worth_a_copy() -> None:
     rows = [np.array([1, 2, 3, token]) for token in range(4)]
     assert [segment.rows for segment in prefix_tree(rows, min_shared=8)] == [[0], [1], [2], [3]]
+
+
+def test_reuse_changes_no_score_and_reads_less() -> None:
+    model = make_model("rdn")
+    requests = choice_requests(VOCAB, num_questions=3, num_choices=4, context=60, continuation=6)
+    assert measure_reuse(model, requests, repetitions=1).largest_difference < 1e-5
+    rows = [np.array([*request.context, *request.continuation[:-1]]) for request in requests]
+    # four times the question without reuse
+    assert count(prefix_tree(rows)) < 0.4 * count(prefix_tree(rows, min_shared=None))

@@ -1,0 +1,73 @@
+"""`measure_reuse.py`: what the shared prefixes of choices save, on untrained models and random tokens, on the CPU."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rla_exp.cli.key_values import Key, describe_keys, read_key_values, whole_number
+from rla_exp.cli.outcome import exit_code
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+KEYS = {
+    "models": Key(_names, "files of conf/model, separated by commas", "which; default rla,rdn,transformer"),
+    "size": Key(str, "a file of conf/size", "default small"),
+    "questions": Key(whole_number, "a whole number from 1 on", "default 16"),
+    "choices": Key(whole_number, "a whole number from 1 on", "of each question; default 4"),
+    "context": Key(whole_number, "a whole number from 1 on", "tokens of a question, about; default 480"),
+    "continuation": Key(whole_number, "a whole number from 2 on", "tokens of a choice, about; default 12"),
+    "batch_size": Key(whole_number, "a whole number from 1 on", "rows at a time; default 32"),
+}
+
+HELP = f"""Time the scoring of multiple-choice questions with and without reuse of the state after the question.
+
+usage: python scripts/measure_reuse.py [key=value ...]
+
+{describe_keys(KEYS)}"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help", "help"} & set(arguments):
+        print(HELP)
+        return 0
+    return exit_code(lambda: measure(**read_key_values(arguments, KEYS)))
+
+
+def measure(
+    *,
+    models: Sequence[str] = ("rla", "rdn", "transformer"),
+    size: str = "small",
+    questions: int = 16,
+    choices: int = 4,
+    context: int = 480,
+    continuation: int = 12,
+    batch_size: int = 32,
+) -> None:
+    """Print a row for each model."""
+    import torch
+
+    from rla_exp.config import compose
+    from rla_exp.eval.reuse import choice_requests, measure_reuse
+    from rla_exp.models import build_model
+
+    torch.set_num_threads(1)
+    requests = choice_requests(
+        257, num_questions=questions, num_choices=choices, context=context, continuation=continuation
+    )
+    print("| model | with reuse, s | without, s | times faster | largest difference, nats a token |")
+    print("|---|---|---|---|---|")
+    for name in models:
+        config = compose([f"model={name}", f"size={size}"]).config.model
+        found = measure_reuse(build_model(config, 257, seed=0).eval(), requests, batch_size=batch_size)
+        numbers = f"{found.seconds_reused:.2f} | {found.seconds_repeated:.2f} | {found.speedup:.2f}"
+        print(f"| {name} | {numbers} | {found.largest_difference:.1e} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""What reading common beginnings once saves: the same requests with and without it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from rla_exp.eval.scoring import Request, Score, Scorer
+from rla_exp.models import LanguageModel
+
+
+@dataclass(frozen=True)
+class ReuseMeasurement:
+    """Of one model and one kind of question."""
+
+    seconds_reused: float
+    """Process time, the least of the repetitions."""
+    seconds_repeated: float
+    """The same with every row read from its beginning."""
+    largest_difference: float
+    """Of the two, in nats a token."""
+
+    @property
+    def speedup(self) -> float:
+        return self.seconds_repeated / self.seconds_reused
+
+
+def choice_requests(
+    vocab_size: int, *, num_questions: int, num_choices: int, context: int, continuation: int, seed: int = 0
+) -> list[Request]:
+    """Questions of random tokens, their lengths within a fifth of those given."""
+    rng = np.random.default_rng(seed)
+
+    def tokens(length: int) -> list[int]:
+        spread = max(1, length // 5)
+        return [int(t) for t in rng.integers(0, vocab_size, length + int(rng.integers(-spread, spread + 1)))]
+
+    requests = []
+    for _ in range(num_questions):
+        prompt = tokens(context)
+        requests += [Request(prompt, tokens(continuation)) for _ in range(num_choices)]
+    return requests
+
+
+def measure_reuse(
+    model: LanguageModel, requests: list[Request], *, batch_size: int = 32, repetitions: int = 2
+) -> ReuseMeasurement:
+    """Score the requests both ways."""
+    seconds: dict[bool, float] = {}
+    scores: dict[bool, list[Score]] = {}
+    for reuse in (True, False):
+        scorer = Scorer(model, batch_size=batch_size, reuse=reuse)
+        times = []
+        for _ in range(repetitions):
+            started = time.process_time()
+            scores[reuse] = scorer.score(requests)
+            times.append(time.process_time() - started)
+        seconds[reuse] = min(times)
+    difference = max(
+        abs(one.log_prob - other.log_prob) / len(request.continuation)
+        for one, other, request in zip(scores[True], scores[False], requests, strict=True)
+    )
+    return ReuseMeasurement(seconds[True], seconds[False], difference)
