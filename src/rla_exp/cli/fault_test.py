@@ -27,12 +27,21 @@ from rla_exp.errors import UserError
 from rla_exp.runs.files import expand_home
 from rla_exp.sweep.faults import FAULTS, Scene
 
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
 KEYS = {
     "seeds": Key(whole_number, "a whole number from 1 on", "seeds of each of the four models; default 3: 12 runs"),
     "faults": Key(whole_number, "a whole number from 1 on", "how many faults; default 60"),
     "steps": Key(whole_number, "a whole number from 1 on", "optimizer steps of a run; default 200"),
     "jobs": Key(whole_number, "a whole number from 1 on", "runs at a time; default 2"),
     "random_seed": Key(whole_number, "a whole number from 1 on", "which faults come when; default 1"),
+    "gap": Key(_seconds, "seconds above 0", "the longest time from one fault to the next; default 2"),
     "folder": Key(expand_home, "a folder that is not there yet", "keep the runs there; default: nowhere"),
 }
 
@@ -71,6 +80,7 @@ class FaultTestSettings:
     steps: int = 200
     jobs: int = 2
     random_seed: int = 1
+    gap: float = 2.0
     folder: Path | None = None
 
 
@@ -157,12 +167,12 @@ def _disturb_until_done(runs: Path, settings: FaultTestSettings, report: Report)
         report.starts += 1
         with _sweep(runs, settings) as sweep:
             scene = Scene(sweep.pid, runs, rng)
-            next_fault = time.monotonic() + rng.uniform(0.0, 1.0)
+            next_fault = time.monotonic() + rng.uniform(0.0, settings.gap)
             while sweep.poll() is None:
                 time.sleep(0.02)
                 if plan and time.monotonic() >= next_fault and FAULTS[plan[-1]](scene):
                     report.faults[plan.pop()] += 1
-                    next_fault = time.monotonic() + rng.uniform(0.0, 2.0)
+                    next_fault = time.monotonic() + rng.uniform(0.0, settings.gap)
         if sweep.returncode == 0:
             return
         if report.starts > 2 * settings.faults + 10:

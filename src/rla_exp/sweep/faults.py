@@ -38,7 +38,7 @@ class Scene:
         found = []
         for file in sorted(self.runs.rglob("status.json")):
             status = read_status(file.parent)
-            if status is not None and status.state == "running" and status.step > 0 and is_locked(file.parent):
+            if status is not None and status.state == "running" and is_locked(file.parent):
                 found.append((file.parent, status))
         return found
 
