@@ -84,7 +84,9 @@ def _overrides(
     if "trainer.max_steps" not in settings:
         raise ConfigError([f"table {spec.name}: learning_rates.{study} needs trainer.max_steps among the overrides"])
     steps = max(1, round(rule.share * int(settings["trainer.max_steps"])))
-    return merge_overrides(merged, [f"trainer.max_steps={steps}", f"optim.lr={lr:g}", f"seed={seed}"])
+    # what comes every so many steps of the whole run may never come in a part of it; both come at the end
+    at_end = ["trainer.validate_every=null", "trainer.checkpoint_every=null"]
+    return merge_overrides(merged, [*at_end, f"trainer.max_steps={steps}", f"optim.lr={lr:g}", f"seed={seed}"])
 
 
 def _choose(row: str, study: str, rule: LearningRateRule, runs: Sequence[Outcome]) -> Choice:
