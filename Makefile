@@ -13,11 +13,13 @@ JOBS ?=
 # anything: train again what failed before
 RETRY ?=
 OUT ?=
+# settings of the benchmark: make bench BENCH="quick=true"
+BENCH ?=
 # test processes; each uses one thread
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-table plan dashboard browser test fault-test test-gpu lint format type clean
+.PHONY: help setup reproduce-table plan dashboard browser test fault-test test-gpu bench lint format type clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 20
@@ -55,6 +57,9 @@ fault-test: setup  ## kill a sweep at random until it is done and compare its nu
 
 test-gpu: setup  ## the tests that need a CUDA GPU
 	$(BIN)/python -m pytest -m gpu
+
+bench: setup  ## run time and memory of the kernels on the GPU at hand, beside the peers that are installed: benchmarks/<gpu>.*
+	@$(BIN)/python scripts/bench.py $(if $(OUT),out=$(OUT)) $(BENCH)
 
 lint: setup
 	$(BIN)/ruff check .

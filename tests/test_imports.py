@@ -23,7 +23,8 @@ ALLOWED = {
     "sweep": {"errors", "config", "runs", "lit", "data"},
     "report": {"errors", "config", "runs"},
     "dashboard": {"errors", "config", "runs", "report"},
-    "cli": {"errors", "kernels", "config", "runs", "sweep", "report", "dashboard"},
+    "bench": {"errors", "kernels", "runs", "report"},
+    "cli": {"errors", "kernels", "config", "runs", "sweep", "report", "dashboard", "bench"},
 }
 
 

@@ -1,0 +1,8 @@
+"""Measure run time and memory of the kernels; see --help."""
+
+import sys
+
+from rla_exp.cli.bench import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""`rla-bench`: its settings and its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from rla_exp.cli.bench import main
+
+
+def test_wrong_settings_are_answered_together(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["shapse=1x64", "ops=rdn,rdn", "dtype=float64", "seconds=0", "shapes=64"]) == 1
+    shown = capsys.readouterr().err
+    assert "shapse=1x64: there is no setting shapse" in shown
+    assert "did you mean shapes?" in shown
+    assert "ops is 'rdn,rdn'; allowed: some of linear_attention" in shown
+    assert "dtype is 'float64'; allowed: one of bfloat16, float16, float32" in shown
+    assert "seconds is '0'; allowed: a number above 0" in shown
+    assert "shapes is '64'" in shown
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it would measure")
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 1
+    assert "device=cuda: no CUDA GPU here" in capsys.readouterr().err
+    assert main(["device=cpu", "backend=triton"]) == 1
+    assert "backend=triton: the fused kernels need device=cuda" in capsys.readouterr().err
+
+
+def test_a_small_benchmark_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["device=cpu", "ops=rdn", "passes=fwd,step", "shapes=1x64,2x32", "heads=1", "head_dim=16", "seconds=0.001"]
+    assert main([*small, f"out={tmp_path}", "commit=abc"]) == 0
+    (file,) = tmp_path.glob("*.json")
+    content = json.loads(file.read_text())
+    assert content["command"] == f"rla-bench {' '.join(small)} out={tmp_path} commit=abc"
+    assert content["commit"] == "abc"
+    assert content["backend"] == "chunked"
+    shapes = [(row["pass"], row["B"], row["T"], row["K"], row["dtype"]) for row in content["rows"]]
+    steps = [("step", B, 1, 16, "float32") for B in (1, 16, 64)]
+    assert shapes == [("fwd", 1, 64, 16, "float32"), ("fwd", 2, 32, 16, "float32"), *steps]
+    shown = capsys.readouterr()
+    assert "rdn fwd B2 T32, ours: " in shown.err
+    assert str(file) in shown.out
+
+
+def test_nothing_measured_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["device=cpu", "ops=rdn", "passes=fwd", "limit=1e-9", f"out={tmp_path}"]) == 1
+    assert "nothing was measured" in capsys.readouterr().err
