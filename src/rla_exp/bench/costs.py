@@ -15,8 +15,8 @@ import torch
 from rla_exp.bench.cases import OPTIONS, Op
 from rla_exp.bench.limits import Limits
 from rla_exp.kernels.options import Options
-from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, Switches, block_size
-from rla_exp.kernels.triton.tiles import choose_tiles
+from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, Switches
+from rla_exp.kernels.triton.tiles import chunk_size
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -99,7 +99,7 @@ def kernel_costs(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16",
     """Of the kernels of a forward pass, or with `gradients` of forward and backward, in the order they run."""
     on = Switches.of(Options(**OPTIONS[op]))
     width: torch.dtype = getattr(torch, dtype)
-    C = choose_tiles(width, block_size(V)).C
+    C = chunk_size(width)
     size = _Sizes(K, V, C, width.itemsize)
     kernels = [("prepare", _prepare(on, size)), ("forward", _forward(on, size, keep=gradients))]
     if gradients:
@@ -188,24 +188,26 @@ class Stored:
     what: str
     bytes: float
     where: str
-    """saved: from forward to backward. scratch: for a slice at a time, made again in the backward pass."""
+    """saved: from forward to backward. made again: of the forward pass, in the backward pass. scratch: what the
+    backward pass alone has. The last two are there for a slice at a time."""
 
 
 def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> list[Stored]:
     """What the passes store beside their operands and results."""
     on = Switches.of(Options(**OPTIONS[op]))
     width: torch.dtype = getattr(torch, dtype)
-    C = choose_tiles(width, block_size(V)).C
+    C = chunk_size(width)
     size = _Sizes(K, V, C, width.itemsize)
     states = 1 + on.RESIDUAL
     found = [
         ("r", on.FIT * size.v, "saved"),
         (f"states, float32, every {CHECKPOINT_EVERY} chunks", states * size.checkpoint, "saved"),
-        ("gates by row", 8 * size.row, "scratch"),
-        ("C x C matrices", on.matrix_slots()["NUM_MATRICES"] * size.matrix, "scratch"),
-        ("states before every chunk", states * size.state, "scratch"),
+        ("gates by row", 8 * size.row, "made again"),
+        ("C x C matrices", on.matrix_slots()["NUM_MATRICES"] * size.matrix, "made again"),
+        ("states before every chunk", states * size.state, "made again"),
+        ("S k and R k, later what was written", states * size.v, "made again"),
         ("gradients of the states after every chunk", states * size.state, "scratch"),
-        ("S k, R k and the solved systems", 2 * states * size.v, "scratch"),
+        ("solved systems", states * size.v, "scratch"),
     ]
     return [Stored(what, moved / C, where) for what, moved, where in found if moved]
 

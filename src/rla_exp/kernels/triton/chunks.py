@@ -89,23 +89,23 @@ def store_matrix(x, tile, at, C: tl.constexpr):
 
 
 @triton.jit
-def load_state_rows(x, at, K: tl.constexpr, V: tl.constexpr, k0, BK: tl.constexpr, BV: tl.constexpr):
-    """[BK, BV] of the at-th of x [.., K, V], rows from k0."""
+def load_state_block(x, at, K: tl.constexpr, V: tl.constexpr, k0, v0, BK: tl.constexpr, BV: tl.constexpr):
+    """[BK, BV] of the at-th of x [.., K, V], rows from k0, columns from v0."""
     i = k0 + tl.arange(0, BK)
-    d = tl.arange(0, BV)
+    d = v0 + tl.arange(0, BV)
     return tl.load(x + at * (K * V) + i[:, None] * V + d[None, :], mask=(i < K)[:, None] & (d < V)[None, :], other=0.0)
 
 
 @triton.jit
-def load_block(x, at, C: tl.constexpr, V: tl.constexpr, BV: tl.constexpr):
-    """[C, BV], the at-th of x [.., C, V]."""
-    d = tl.arange(0, BV)
+def load_block(x, at, C: tl.constexpr, V: tl.constexpr, v0, BV: tl.constexpr):
+    """[C, BV] of the at-th of x [.., C, V], columns from v0."""
+    d = v0 + tl.arange(0, BV)
     return tl.load(x + at * (C * V) + tl.arange(0, C)[:, None] * V + d[None, :], mask=(d < V)[None, :], other=0.0)
 
 
 @triton.jit
-def store_block(x, tile, at, C: tl.constexpr, V: tl.constexpr, BV: tl.constexpr):
+def store_block(x, tile, at, C: tl.constexpr, V: tl.constexpr, v0, BV: tl.constexpr):
     """The inverse of load_block."""
-    d = tl.arange(0, BV)
+    d = v0 + tl.arange(0, BV)
     place = at * (C * V) + tl.arange(0, C)[:, None] * V + d[None, :]
     tl.store(x + place, tile.to(x.dtype.element_ty), mask=(d < V)[None, :])

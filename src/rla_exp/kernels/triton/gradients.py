@@ -6,10 +6,11 @@ All chunks in parallel, no atomics: a program sums over all of V, block by block
 import triton
 import triton.language as tl
 
-from rla_exp.kernels.triton.chunks import chunk_span, load_block, load_matrix, load_state_rows, load_tile, store_tile
+from rla_exp.kernels.triton.chunks import chunk_span, load_block, load_matrix, load_state_block, load_tile, store_tile
 
 
-@triton.jit
+# one binary for all lengths: what the self-check compiled is what runs
+@triton.jit(do_not_specialize=["T", "J0", "LS", "H"])
 def gradients_kernel(
     q,
     k,
@@ -89,31 +90,40 @@ def gradients_kernel(
     along_k = tl.zeros((C,), tl.float32)
 
     for k0 in range(0, K, BK):
-        do_tile = load_tile(do, start, end, h, H, V, 0, C, BV)
+        at_q_S = tl.zeros((C, BK), tl.float32)
+        at_q_R = tl.zeros((C, BK), tl.float32)
+        written = tl.zeros((BK, C), tl.float32)  # transposed, like all of dk
+        erased = tl.zeros((BK, C), tl.float32)
+        for v0 in range(0, V, BV):
+            do_tile = load_tile(do, start, end, h, H, V, v0, C, BV)
+            S = load_state_block(before_S, at, K, V, k0, v0, BK, BV)
+            at_q_S = tl.dot(do_tile, tl.trans(S), at_q_S, input_precision=PRECISION)
+            if DELTA or FIT:
+                d_at_k = load_block(d_at_k_S, at, C, V, v0, BV)
+                erased = tl.dot(S, tl.trans(d_at_k), erased, input_precision=PRECISION)
+            dS = load_state_block(after_S, at, K, V, k0, v0, BK, BV)
+            inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32))
+            U = load_block(written_S, at, C, V, v0, BV)
+            written = tl.dot(dS, tl.trans(U), written, input_precision=PRECISION)
+            if RESIDUAL:
+                R = load_state_block(before_R, at, K, V, k0, v0, BK, BV)
+                at_q_R = tl.dot(do_tile, tl.trans(R), at_q_R, input_precision=PRECISION)
+                if DELTA:
+                    d_at_k = load_block(d_at_k_R, at, C, V, v0, BV)
+                    erased = tl.dot(R, tl.trans(d_at_k), erased, input_precision=PRECISION)
+                dR = load_state_block(after_R, at, K, V, k0, v0, BK, BV)
+                inner += tl.sum(R.to(tl.float32) * dR.to(tl.float32))
+                W = load_block(written_R, at, C, V, v0, BV)
+                written = tl.dot(dR, tl.trans(W), written, input_precision=PRECISION)
+
         q_tile = load_tile(q, start, end, h, H, K, k0, C, BK)
-        S = load_state_rows(before_S, at, K, V, k0, BK, BV)
-        at_q = tl.dot(do_tile, tl.trans(S), input_precision=PRECISION) * read_decay[:, None]
-        read_S += tl.sum(q_tile.to(tl.float32) * at_q, 1)
-        d_q = at_q
-        if DELTA or FIT:
-            d_at_k = load_block(d_at_k_S, at, C, V, BV)
-            erased = tl.dot(S, tl.trans(d_at_k), input_precision=PRECISION)
-        dS = load_state_rows(after_S, at, K, V, k0, BK, BV)
-        inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32))
-        U = load_block(written_S, at, C, V, BV)
-        written = tl.dot(dS, tl.trans(U), input_precision=PRECISION)
+        at_q_S *= read_decay[:, None]
+        read_S += tl.sum(q_tile.to(tl.float32) * at_q_S, 1)
+        d_q = at_q_S
         if RESIDUAL:
-            R = load_state_rows(before_R, at, K, V, k0, BK, BV)
-            at_q = tl.dot(do_tile, tl.trans(R), input_precision=PRECISION) * decay[:, None]
-            read_R += tl.sum(q_tile.to(tl.float32) * at_q, 1)
-            d_q += at_q if SUM else y[:, None] * at_q
-            if DELTA:
-                d_at_k = load_block(d_at_k_R, at, C, V, BV)
-                erased = tl.dot(R, tl.trans(d_at_k), erased, input_precision=PRECISION)
-            dR = load_state_rows(after_R, at, K, V, k0, BK, BV)
-            inner += tl.sum(R.to(tl.float32) * dR.to(tl.float32))
-            W = load_block(written_R, at, C, V, BV)
-            written = tl.dot(dR, tl.trans(W), written, input_precision=PRECISION)
+            at_q_R *= decay[:, None]
+            read_R += tl.sum(q_tile.to(tl.float32) * at_q_R, 1)
+            d_q += at_q_R if SUM else y[:, None] * at_q_R
 
         k_tile = load_tile(k, start, end, h, H, K, k0, C, BK)
         d_qk = load_matrix(matrices, at * NUM_MATRICES + AT_READ_S, C).to(tl.float32)

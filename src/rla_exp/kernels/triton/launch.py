@@ -25,7 +25,7 @@ from rla_exp.kernels.triton.prepare import BETA_ROW, GAMMA_ROW, ROWS, prepare_ke
 from rla_exp.kernels.triton.replay import replay_kernel
 from rla_exp.kernels.triton.reverse import reverse_kernel
 from rla_exp.kernels.triton.scores import scores_kernel
-from rla_exp.kernels.triton.tiles import Tiles, choose_tiles
+from rla_exp.kernels.triton.tiles import Tiles, choose_tiles, must_pipeline, num_processors
 
 
 class Operands(NamedTuple):
@@ -78,8 +78,8 @@ class Call:
     def of(cls, x: Operands, options: Options, tiles: Tiles | None = None) -> Call:
         """Lay out a call; `tiles` overrides the usual choice."""
         B, T = x.q.shape[:2]
-        K, V = x.q.shape[-1], x.v.shape[-1]
-        tiles = tiles or choose_tiles(x.q.dtype, block_size(V))
+        K = x.q.shape[-1]
+        tiles = tiles or usual_tiles(x)
         if x.cu_seqlens is None:
             chunking = equal_chunking(B, T, tiles.C)
         else:
@@ -121,12 +121,26 @@ class Call:
             "BK": block_size(K),
             "VARLEN": self.chunking.cu_seqlens is not None,
             "PRECISION": precision,
+            "enable_fp_fusion": True,
             **switches,
         }
 
     def blocks(self, BV: int) -> int:
         """Programs that share a head's columns."""
         return -(-self.x.v.shape[-1] // BV)
+
+
+def usual_tiles(x: Operands) -> Tiles:
+    """Those of a call's shape, on its GPU, with Triton's ptxas."""
+    sequences = x.q.shape[0] if x.cu_seqlens is None else x.cu_seqlens.shape[0] - 1
+    return choose_tiles(
+        x.q.dtype,
+        block_size(x.q.shape[-1]),
+        block_size(x.v.shape[-1]),
+        num_heads=sequences * x.q.shape[2],
+        num_processors=num_processors(x.q.device),
+        pipelined=must_pipeline(),
+    )
 
 
 ALL = ("DELTA", "RESIDUAL", "FIT", "CLIPPED", "SUM", "DECAYED")
@@ -278,9 +292,7 @@ def fused_backward(
             *where,
             call.scale,
             clip_inside,
-            BV=block_size(V),
-            num_warps=call.tiles.scores_warps,
-            num_stages=1,
+            **call.tiles.scores.launch(),
             **call.constants(ALL),
             **call.slots("AT_TB", "AT_TY", "AT_READ_S", "AT_PREDICT", "NUM_MATRICES"),
         )
@@ -305,10 +317,8 @@ def fused_backward(
             dgamma,
             *where,
             call.scale,
-            BV=block_size(V),
-            num_warps=call.tiles.gradients_warps,
-            num_stages=1,
-            **(constants | {"BK": min(block_size(K), call.tiles.gradients_rows)}),
+            **call.tiles.gradients.launch(),
+            **(constants | {"BK": call.tiles.gradients_BK}),
             **call.slots("AT_TB", "AT_READ_S", "AT_PREDICT", "NUM_MATRICES"),
         )
     return Gradients(dq, dk, dv, dg, dbeta, dgamma, dS, dR)
@@ -396,7 +406,7 @@ def _prepare(call: Call, start: int, length: int) -> tuple[Tensor, Tensor]:
         length,
         H,
         call.scale,
-        MERGE="ieee" if x.q.dtype == torch.float32 else call.tiles.merge,
+        MERGE=call.tiles.merge,
         M=16,
         num_warps=call.tiles.prepare_warps,
         **constants,

@@ -13,8 +13,8 @@ from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options, Output, Residual, Rule
 from rla_exp.kernels.state import State
 from rla_exp.kernels.triton.launch import Operands, Saved, fused_backward, fused_forward
-from rla_exp.kernels.triton.plan import Chunking, block_size, clip_bounds
-from rla_exp.kernels.triton.tiles import choose_tiles
+from rla_exp.kernels.triton.plan import Chunking, clip_bounds
+from rla_exp.kernels.triton.tiles import chunk_size
 
 
 def triton_attention(inputs: Inputs, options: Options) -> tuple[Tensor, State]:
@@ -156,8 +156,7 @@ def _(
     B, T, H, K = q.shape
     V = v.shape[-1]
     N = B if cu_seqlens is None else cu_seqlens.shape[0] - 1
-    tiles = choose_tiles(q.dtype, block_size(V))
-    checkpoints = Chunking(tiles.C, N, T, cu_seqlens, None, None).num_checkpoints
+    checkpoints = Chunking(chunk_size(q.dtype), N, T, cu_seqlens, None, None).num_checkpoints
     has_residual = residual != "off"
 
     def state(rows: int, present: bool) -> Tensor:

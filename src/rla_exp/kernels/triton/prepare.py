@@ -49,20 +49,15 @@ def merge_blocks(L, scratch, which: tl.constexpr, C: tl.constexpr, M: tl.constex
     c = tl.arange(0, C)[None, :]
     X = tl.load(scratch + which * (C * M) + r * M + c % M, mask=r // M == c // M, other=0.0)
     below = tl.where((r // M > c // M) & (r // (2 * M) == c // (2 * M)), L, 0.0)
-    X -= product(X, product(below, X, MERGE), MERGE)
+    X -= tl.dot(X, tl.dot(below, X, input_precision=MERGE), input_precision=MERGE)
     if C > 2 * M:
         below = tl.where(r // (2 * M) > c // (2 * M), L, 0.0)
-        X -= product(X, product(below, X, MERGE), MERGE)
+        X -= tl.dot(X, tl.dot(below, X, input_precision=MERGE), input_precision=MERGE)
     return X
 
 
-@triton.jit
-def product(x, y, MERGE: tl.constexpr):
-    """x y in float32; MERGE: a precision of tl.dot."""
-    return tl.dot(x, y, input_precision=MERGE)
-
-
-@triton.jit
+# one binary for all lengths: what the self-check compiled is what runs
+@triton.jit(do_not_specialize=["T", "J0", "LS", "H"])
 def prepare_kernel(
     q,
     k,
@@ -172,12 +167,12 @@ def prepare_kernel(
             T_y = merge_blocks(y[:, None] * N, scratch, 1, C, M, MERGE)
         tl.debug_barrier()
         store_matrix(own, T_b, AT_TB, C)
-        read_s = product(read_s, T_b, MERGE)
+        read_s = tl.dot(read_s, T_b, input_precision=MERGE)
         if FIT:
-            predict = product(predict, T_b, MERGE)
+            predict = tl.dot(predict, T_b, input_precision=MERGE)
         if RESIDUAL:
             store_matrix(own, T_y, AT_TY, C)
-            read_r = product(read_r, T_y, MERGE)
+            read_r = tl.dot(read_r, T_y, input_precision=MERGE)
     store_matrix(own, read_s, AT_READ_S, C)
     if FIT:
         store_matrix(own, predict, AT_PREDICT, C)

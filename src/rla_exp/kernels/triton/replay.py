@@ -6,7 +6,8 @@ import triton.language as tl
 from rla_exp.kernels.triton.chunks import chunk_span, load_matrix, load_state, load_tile, store_state
 
 
-@triton.jit
+# one binary for all lengths: what the self-check compiled is what runs
+@triton.jit(do_not_specialize=["T", "J0", "LS", "H"])
 def replay_kernel(
     k,
     values,

@@ -12,7 +12,8 @@ from rla_exp.kernels.triton.chunks import (
 )
 
 
-@triton.jit
+# one binary for all lengths: what the self-check compiled is what runs
+@triton.jit(do_not_specialize=["T", "J0", "LS", "H"])
 def reverse_kernel(
     q,
     k,

@@ -18,7 +18,8 @@ from rla_exp.kernels.triton.chunks import (
 )
 
 
-@triton.jit
+# one binary for all lengths: what the self-check compiled is what runs
+@triton.jit(do_not_specialize=["T", "J0", "LS", "H"])
 def scores_kernel(
     q,
     k,
@@ -93,70 +94,80 @@ def scores_kernel(
     d_G = tl.zeros((C,), tl.float32)
     d_G_before = tl.zeros((C,), tl.float32)
 
-    # S: what was written, and what its gradient leads to
-    v_tile = load_tile(v, start, end, h, H, V, 0, C, BV).to(tl.float32)
-    lam = load_block(solved_S, at, C, V, BV)
-    lam_float = lam.to(tl.float32)
-    d_v = b[:, None] * lam_float
-    error = v_tile
-    if DELTA or FIT:
-        at_k = load_block(at_k_S, at, C, V, BV).to(tl.float32)
-        d_at_k = tl.zeros((C, BV), tl.float32)
-    if DELTA:
-        error -= decay[:, None] * at_k
-        T_b = load_matrix(matrices, at * NUM_MATRICES + AT_TB, C)
-        U = tl.dot(T_b, (b[:, None] * error).to(dtype), input_precision=PRECISION).to(dtype)
-        d_at_k -= decay[:, None] * d_v
-        d_G -= decay * tl.sum(d_v * at_k, 1)
-    else:
-        U = (b[:, None] * v_tile).to(dtype)
-    d_b = tl.sum(lam_float * error, 1)
-    if DELTA:
-        d_n = tl.dot(lam, tl.trans(U), input_precision=PRECISION)
-    do_tile = load_tile(do, start, end, h, H, V, 0, C, BV)
-    d_qk = tl.dot(do_tile, tl.trans(U), input_precision=PRECISION)
-
+    d_b = tl.zeros((C,), tl.float32)
+    d_y = tl.zeros((C,), tl.float32)
+    y = b
     if RESIDUAL:
         y = tl.load(gates + 3 * C + i)
-        mu = load_block(solved_R, at, C, V, BV)
-        mu_float = mu.to(tl.float32)
-        d_r = y[:, None] * mu_float
-        error = v_tile
-        if FIT:
-            error = load_tile(r, start, end, h, H, V, 0, C, BV).to(tl.float32)
-            passed = d_r
-            if CLIPPED:
-                passed = tl.where(tl.abs(error) > bound, 0.0, d_r)
-                error = tl.clamp(error, -bound, bound)
-            d_v += passed
-            d_at_k -= predict_decay[:, None] * passed
-            through = -predict_decay * tl.sum(passed * at_k, 1)
-            if DECAYED:
-                d_G += through
-            else:
-                d_G_before += through
-            d_predict = tl.dot((-passed).to(dtype), tl.trans(U), input_precision=PRECISION)
-        else:
-            d_v += d_r
-        if DELTA:
-            at_k = load_block(at_k_R, at, C, V, BV).to(tl.float32)
-            error -= decay[:, None] * at_k
+    if DELTA:
+        T_b = load_matrix(matrices, at * NUM_MATRICES + AT_TB, C)
+        if RESIDUAL:
             T_y = load_matrix(matrices, at * NUM_MATRICES + AT_TY, C)
-            W = tl.dot(T_y, (y[:, None] * error).to(dtype), input_precision=PRECISION).to(dtype)
-            d_at_k_R = -decay[:, None] * d_r
-            d_G += tl.sum(d_at_k_R * at_k, 1)
-        else:
-            W = (y[:, None] * error).to(dtype)
-        d_y = tl.sum(mu_float * error, 1)
+    # outer products over the columns of V
+    d_qk = tl.zeros((C, C), tl.float32)
+    d_qk_R = tl.zeros((C, C), tl.float32)
+    d_n = tl.zeros((C, C), tl.float32)
+    d_n_R = tl.zeros((C, C), tl.float32)
+    d_predict = tl.zeros((C, C), tl.float32)
+
+    for v0 in range(0, V, BV):
+        # S: what was written, and what its gradient leads to
+        v_tile = load_tile(v, start, end, h, H, V, v0, C, BV).to(tl.float32)
+        do_tile = load_tile(do, start, end, h, H, V, v0, C, BV)
+        lam = load_block(solved_S, at, C, V, v0, BV)
+        d_v = b[:, None] * lam.to(tl.float32)
+        error = v_tile
+        if DELTA or FIT:
+            at_k = load_block(at_k_S, at, C, V, v0, BV).to(tl.float32)
+            d_at_k = tl.zeros((C, BV), tl.float32)
         if DELTA:
-            d_n_R = tl.dot(mu, tl.trans(W), input_precision=PRECISION)
-            store_block(solved_R, d_at_k_R, at, C, V, BV)
-        store_block(at_k_R, W, at, C, V, BV)
-        d_qk_R = tl.dot(do_tile, tl.trans(W), input_precision=PRECISION)
-    store_tile(dv, d_v, start, end, h, H, V, 0, C, BV)
-    if DELTA or FIT:
-        store_block(solved_S, d_at_k, at, C, V, BV)
-    store_block(at_k_S, U, at, C, V, BV)
+            error -= decay[:, None] * at_k
+            U = tl.dot(T_b, (b[:, None] * error).to(dtype), input_precision=PRECISION).to(dtype)
+            d_at_k -= decay[:, None] * d_v
+            d_G -= decay * tl.sum(d_v * at_k, 1)
+            d_n = tl.dot(lam, tl.trans(U), d_n, input_precision=PRECISION)
+        else:
+            U = (b[:, None] * v_tile).to(dtype)
+        d_b += tl.sum(lam.to(tl.float32) * error, 1)
+        d_qk = tl.dot(do_tile, tl.trans(U), d_qk, input_precision=PRECISION)
+
+        if RESIDUAL:
+            mu = load_block(solved_R, at, C, V, v0, BV)
+            d_r = y[:, None] * mu.to(tl.float32)
+            error = v_tile
+            if FIT:
+                error = load_tile(r, start, end, h, H, V, v0, C, BV).to(tl.float32)
+                passed = d_r
+                if CLIPPED:
+                    passed = tl.where(tl.abs(error) > bound, 0.0, d_r)
+                    error = tl.clamp(error, -bound, bound)
+                d_v += passed
+                d_at_k -= predict_decay[:, None] * passed
+                through = -predict_decay * tl.sum(passed * at_k, 1)
+                if DECAYED:
+                    d_G += through
+                else:
+                    d_G_before += through
+                d_predict = tl.dot((-passed).to(dtype), tl.trans(U), d_predict, input_precision=PRECISION)
+            else:
+                d_v += d_r
+            if DELTA:
+                at_k = load_block(at_k_R, at, C, V, v0, BV).to(tl.float32)
+                error -= decay[:, None] * at_k
+                W = tl.dot(T_y, (y[:, None] * error).to(dtype), input_precision=PRECISION).to(dtype)
+                d_r *= -decay[:, None]
+                d_G += tl.sum(d_r * at_k, 1)
+                d_n_R = tl.dot(mu, tl.trans(W), d_n_R, input_precision=PRECISION)
+                store_block(solved_R, d_r, at, C, V, v0, BV)
+            else:
+                W = (y[:, None] * error).to(dtype)
+            d_y += tl.sum(mu.to(tl.float32) * error, 1)
+            store_block(at_k_R, W, at, C, V, v0, BV)
+            d_qk_R = tl.dot(do_tile, tl.trans(W), d_qk_R, input_precision=PRECISION)
+        store_tile(dv, d_v, start, end, h, H, V, v0, C, BV)
+        if DELTA or FIT:
+            store_block(solved_S, d_at_k, at, C, V, v0, BV)
+        store_block(at_k_S, U, at, C, V, v0, BV)
 
     # D is 1 on the diagonal, D^- beside it, whatever the gates: those entries are left out of the gates' sums
     D = tl.exp(tl.where(i[:, None] >= i[None, :], G[:, None] - G[None, :], float("-inf")))
