@@ -1,0 +1,153 @@
+"""The figure of docs/kernels.md: which kernel reads and writes what, and what is parallel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
+
+from rla_exp.bench.costs import stored
+from rla_exp.report.style import COLOURS, STYLE
+
+PARALLEL, SEQUENTIAL, SAVED, SCRATCH = "#cfe3f1", "#f6d5bd", "#c9e8dd", "#ececec"
+PLAIN = "#ffffff"
+EDGE = "#666666"
+Place = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Box:
+    at: Place
+    """Middle."""
+    width: float
+    height: float
+    text: str
+    colour: str
+
+    def side(self, to: _Box) -> Place:
+        """Where a straight line to another box leaves this one: at the middle of the nearer side."""
+        dx, dy = to.at[0] - self.at[0], to.at[1] - self.at[1]
+        if abs(dx) * self.height > abs(dy) * self.width:
+            return self.at[0] + (self.width / 2 if dx > 0 else -self.width / 2), self.at[1]
+        return self.at[0], self.at[1] + (self.height / 2 if dy > 0 else -self.height / 2)
+
+
+def draw_data_flow() -> Figure:
+    """RDN in bfloat16 at K = V = 128: bytes are a token and head, from `costs.stored`."""
+    size = {part.what: f"{part.bytes:.0f} B" for part in stored("rdn")}
+    checkpoints = next(text for what, text in size.items() if what.startswith("states, float32"))
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(9.6, 7.4), dpi=160)
+        FigureCanvasAgg(figure)
+        ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        ax.set_xlim(0, 96)
+        ax.set_ylim(0, 74)
+        ax.axis("off")
+
+        ax.text(3, 71, "Forward", fontsize=11, fontweight="bold")
+        inputs = _Box((9, 60), 12, 9, "q, k, v\ng, beta, gamma", PLAIN)
+        prepare = _Box((29, 60), 16, 11, "prepare\nall chunks\nin parallel", PARALLEL)
+        matrices = _Box(
+            (51, 60),
+            18,
+            11,
+            f"gates by row ({size['gates by row']})\nC x C matrices\n({size['C x C matrices']})",
+            SCRATCH,
+        )
+        forward = _Box((76, 60), 20, 13, "forward\nchunk after chunk;\nheads and blocks\nof V in parallel", SEQUENTIAL)
+        o = _Box((90, 45), 9, 5, "o", PLAIN)
+        r = _Box((75, 45), 13, 5, f"r ({size['r']})", SAVED)
+        states = _Box((55, 45), 21, 6, f"states every 16 chunks\n({checkpoints})", SAVED)
+        for start, end in (
+            (inputs, prepare),
+            (prepare, matrices),
+            (matrices, forward),
+            (forward, o),
+            (forward, r),
+            (forward, states),
+        ):
+            _arrow(ax, start, end)
+        _elbow(ax, inputs, forward, 69)
+
+        ax.text(3, 37.5, "Backward", fontsize=11, fontweight="bold")
+        again = _Box((10, 29), 14, 9, "prepare again\nall chunks\nin parallel", PARALLEL)
+        replay = _Box((40, 29), 19, 9, "replay S, replay R\nbetween checkpoints\nin parallel", PARALLEL)
+        reverse = _Box((79, 29), 21, 9, "reverse\nlast chunk to first;\nheads, blocks of V parallel", SEQUENTIAL)
+        old_matrices = _Box((10, 16), 14, 7, "gates by row\nC x C matrices", SCRATCH)
+        before = _Box(
+            (40, 16), 23, 7, f"states before each chunk\n({size['states before every chunk']}), S k, R k", SCRATCH
+        )
+        after_size = size["gradients of the states after every chunk"]
+        after = _Box(
+            (79, 16), 26, 7, f"gradients of the states after\neach chunk ({after_size}), solved systems", SCRATCH
+        )
+        scores = _Box((29, 4), 26, 6, "scores\nall chunks in parallel", PARALLEL)
+        gradients = _Box((62, 4), 20, 6, "gradients\nall chunks in parallel", PARALLEL)
+        first = _Box((7.5, 4), 12, 6, "dv, dbeta,\ndgamma", PLAIN)
+        second = _Box((87, 4), 13, 6, "dq, dk, dg,\ndgamma", PLAIN)
+        for start, end in (
+            (states, replay),
+            (r, reverse),
+            (again, old_matrices),
+            (replay, before),
+            (reverse, after),
+            (old_matrices, scores),
+            (before, scores),
+            (after, scores),
+            (before, gradients),
+            (after, gradients),
+            (scores, gradients),
+            (scores, first),
+            (gradients, second),
+        ):
+            _arrow(ax, start, end)
+        ax.text(47, 4.6, "in place", fontsize=7, ha="center", va="bottom", color=EDGE)
+        for box in (inputs, prepare, matrices, forward, o, r, states, again, replay, reverse, old_matrices, before):
+            _draw(ax, box)
+        for box in (after, scores, gradients, first, second):
+            _draw(ax, box)
+        looks = (
+            (PARALLEL, "kernel, parallel over the sequence"),
+            (SEQUENTIAL, "kernel, sequential over chunks"),
+            (SAVED, "kept from forward to backward"),
+            (SCRATCH, "scratch, gone after the pass"),
+        )
+        handles = [Patch(facecolor=colour, edgecolor=EDGE, label=label) for colour, label in looks]
+        ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.01, 0.545), frameon=False, fontsize=8)
+    return figure
+
+
+def _draw(ax: Axes, box: _Box) -> None:
+    corner = (box.at[0] - box.width / 2, box.at[1] - box.height / 2)
+    shape = FancyBboxPatch(
+        corner,
+        box.width,
+        box.height,
+        boxstyle="round,pad=0,rounding_size=0.8",
+        facecolor=box.colour,
+        edgecolor=EDGE,
+        linewidth=0.8,
+    )
+    ax.add_patch(shape)
+    ax.text(*box.at, box.text, ha="center", va="center", fontsize=8)
+
+
+def _arrow(ax: Axes, start: _Box, end: _Box) -> None:
+    ax.add_patch(_line([start.side(end), end.side(start)]))
+
+
+def _elbow(ax: Axes, start: _Box, end: _Box, height: float) -> None:
+    """Over what lies between."""
+    (x, y), (x_end, y_end) = start.at, end.at
+    ax.plot([x, x, x_end], [y + start.height / 2, height, height], color=COLOURS[0], linewidth=0.9)
+    ax.add_patch(_line([(x_end, height), (x_end, y_end + end.height / 2)]))
+
+
+def _line(points: list[Place]) -> FancyArrowPatch:
+    return FancyArrowPatch(
+        points[0], points[1], arrowstyle="-|>", mutation_scale=9, color=COLOURS[0], linewidth=0.9, shrinkA=0, shrinkB=0
+    )
