@@ -45,3 +45,13 @@ def test_zoology_has_the_published_numbers(tmp_path):
     assert ((last.labels != -100).sum(1) == 256).all()
     shapes = [tuple(data.train_batch(i).tokens.shape) for i in (0, 390, 391, 706, 707)]
     assert shapes == [(256, 64), (160, 64), (256, 128), (32, 256), (256, 64)]
+
+
+def test_dense_sequences_have_no_distractors(tmp_path):
+    data = build_data(preset("mqar_dense"), seed=0, cache_dir=tmp_path)
+    # 4, 8, 12 and 16 pairs in batches of 256: every place after the keys and values holds a query or its value
+    for index, pairs in zip((0, 4, 8, 12), (4, 8, 12, 16), strict=True):
+        batch = data.eval_batch("test", index)
+        assert batch.tokens.shape == (256, 4 * pairs)
+        queried = (batch.labels != -100).sum(1)
+        assert (queried == pairs).all()
