@@ -37,6 +37,34 @@ MAX_SPILLED_BYTES = {
     90: {"prepare": 192, "forward": 640, "reverse": 256, "scores": 128, "gradients": 384},
     100: {"forward": 704, "replay": 128, "reverse": 128, "gradients": 64},
 }
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch as it would have been."""
+
+    kernel: JITFunction
+    arguments: dict[str, Any]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the assembler says of a kernel."""
+
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
+    """Collects what would be launched from now on; nothing is."""
+    collected: list[Launch] = []
+
+    def run(self: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        named = dict(zip(self.arg_names, args, strict=False)) | kwargs
+        options = {name: named.pop(name) for name in list(named) if name not in self.arg_names}
         assert named.keys() == set(self.arg_names)
         collected.append(Launch(self, named, options))
 
