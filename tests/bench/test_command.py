@@ -31,7 +31,16 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_small_benchmark_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["device=cpu", "ops=rdn", "passes=fwd,step", "shapes=1x64,2x32", "heads=1", "head_dim=16", "seconds=0.001"]
+    small = [
+        "device=cpu",
+        "ops=rdn",
+        "by=ours",
+        "passes=fwd,step",
+        "shapes=1x64,2x32",
+        "heads=1",
+        "head_dim=16",
+        "seconds=0.001",
+    ]
     assert main([*small, f"out={tmp_path}", "commit=abc"]) == 0
     (file,) = tmp_path.glob("*.json")
     content = json.loads(file.read_text())

@@ -66,7 +66,8 @@ def _linear_peer(name: str, problem: Problem) -> Forward:
     if name == "flash_qla":
         from flash_qla import chunk_gated_delta_rule as flash_qla_rule
 
-        return lambda: flash_qla_rule(q=q, k=k, v=v, g=gates["g"], beta=gates["beta"])[:1]  # type: ignore[no-any-return]
+        scale = q.shape[-1] ** -0.5
+        return lambda: (flash_qla_rule(q=q, k=k, v=v, g=gates["g"], beta=gates["beta"], scale=scale)[0],)
 
     lift_refusal()
     from fla.ops.delta_rule import chunk_delta_rule

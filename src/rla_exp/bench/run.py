@@ -86,7 +86,7 @@ def run_benchmark(settings: BenchSettings, on_row: Callable[[Content], None]) ->
             # what fails here fails again below, where it is recorded
             for _ in pool.map(lambda group: _warm(group, is_late), early):
                 pass
-        if groups:
+        if groups and not is_late():
             limits = groups[0].worker.limits(settings.seconds)
             content["limits"] = None if "failure" in limits else limits
         for group in groups:
