@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,14 @@ def test_wrong_settings_are_answered_together(capsys: pytest.CaptureFixture[str]
     assert "shapes is '64'" in shown
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it would measure")
-def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(torch.cuda.is_available() or find_spec("flash_qla") is not None, reason="it would measure")
+def test_what_is_not_here_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 1
     assert "device=cuda: no CUDA GPU here" in capsys.readouterr().err
     assert main(["device=cpu", "backend=triton"]) == 1
     assert "backend=triton: the fused kernels need device=cuda" in capsys.readouterr().err
+    assert main(["device=cpu", "by=ours,flash_qla"]) == 1
+    assert "by=ours,flash_qla: not installed here: flash_qla" in capsys.readouterr().err
 
 
 def test_a_small_benchmark_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

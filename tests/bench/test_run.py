@@ -11,7 +11,7 @@ import torch
 
 from rla_exp.bench.calls import make_call
 from rla_exp.bench.cases import OPS, PASSES, Case, Op, Pass, Shape, all_cases
-from rla_exp.bench.implementations import IMPLEMENTATIONS, OURS, named
+from rla_exp.bench.implementations import IMPLEMENTATIONS, OURS, default_names, named
 from rla_exp.bench.problem import make_problem
 from rla_exp.bench.processes import Worker
 from rla_exp.bench.run import BenchSettings, run_benchmark
@@ -141,6 +141,12 @@ def test_a_process_that_dies_takes_no_other_case_with_it(monkeypatch: pytest.Mon
     assert dead["failure"] == "its process ended with exit code 7, last words: no luck"
     assert worker.warm(case("delta_net", "fwd"))["pid"] != first["pid"]
     worker.close()
+
+
+def test_who_is_measured_by_default() -> None:
+    assert default_names(on_cpu=True, torch_alone=False) == (OURS, "sdpa_flash")
+    assert default_names(on_cpu=False, torch_alone=True) == (OURS, "sdpa_flash", "sdpa_cudnn")
+    assert set(default_names(on_cpu=False, torch_alone=False)) == {i.name for i in IMPLEMENTATIONS}
 
 
 def test_peers_are_labelled_and_grouped() -> None:

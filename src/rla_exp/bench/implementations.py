@@ -104,6 +104,21 @@ IMPLEMENTATIONS: tuple[Implementation, ...] = (
 NAMES = tuple(implementation.name for implementation in IMPLEMENTATIONS)
 
 
+def default_names(*, on_cpu: bool, torch_alone: bool) -> tuple[str, ...]:
+    """Those that a benchmark takes unless others are named.
+
+    Args:
+        on_cpu: without those that need a GPU.
+        torch_alone: without those that need another package.
+    """
+    return tuple(
+        implementation.name
+        for implementation in IMPLEMENTATIONS
+        if (implementation.package == "torch" or not (on_cpu or torch_alone))
+        and not (on_cpu and implementation.name == "sdpa_cudnn")
+    )
+
+
 def named(names: Sequence[str]) -> list[Implementation]:
     """In the order of IMPLEMENTATIONS."""
     return [implementation for implementation in IMPLEMENTATIONS if implementation.name in names]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from rla_exp.bench.cases import FULL, ON_CPU, OPS, PASSES, QUICK, QUICK_OPS, STEP_BATCHES, Op, Pass, Shape, all_cases
-from rla_exp.bench.implementations import NAMES
+from rla_exp.bench.implementations import NAMES, default_names, named
 from rla_exp.cli.key_values import Key, describe_keys, read_key_values, whole_number, yes_or_no
 from rla_exp.cli.outcome import exit_code
 from rla_exp.errors import UserError
@@ -144,11 +144,10 @@ def bench(settings: BenchCommand, arguments: Sequence[str]) -> None:
     )
     batches = STEP_BATCHES[-1:] if settings.quick else STEP_BATCHES
     cases = list(all_cases(ops, settings.passes, sequences, batches, like))
-    by = settings.by or tuple(
-        name
-        for name in NAMES
-        if not (settings.quick and name.startswith("fla")) and not (on_cpu and name != "ours" and name != "sdpa_flash")
-    )
+    by = settings.by or default_names(on_cpu=on_cpu, torch_alone=settings.quick)
+    missing = [name for name in by if settings.by and not named([name])[0].is_installed]
+    if missing:
+        raise UserError(f"by={','.join(by)}: not installed here: {', '.join(missing)}")
     shown = 0
 
     def on_row(content: dict[str, Any]) -> None:
