@@ -47,7 +47,7 @@ def test_a_small_benchmark_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main([*small, f"out={tmp_path}", "commit=abc"]) == 0
     (file,) = tmp_path.glob("*.json")
     content = json.loads(file.read_text())
-    assert content["command"] == f"rla-bench {' '.join(small)} out={tmp_path} commit=abc"
+    assert content["command"] == f"rla-bench {' '.join(small)}"
     assert content["commit"] == "abc"
     assert content["backend"] == "chunked"
     shapes = [(row["pass"], row["B"], row["T"], row["K"], row["dtype"]) for row in content["rows"]]

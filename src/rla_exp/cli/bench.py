@@ -171,7 +171,10 @@ def bench(settings: BenchCommand, arguments: Sequence[str]) -> None:
             backend=settings.backend or ("chunked" if on_cpu else "triton"),
             seconds=settings.seconds or (0.2 if settings.quick else 0.5),
             limit=settings.limit,
-            command=shlex.join(["rla-bench", *arguments]),
+            # where the files go is no part of what was measured
+            command=shlex.join(
+                ["rla-bench", *(word for word in arguments if not word.startswith(("out=", "commit=")))]
+            ),
             commit=settings.commit or _commit(),
         ),
         on_row,
