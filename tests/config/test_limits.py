@@ -92,6 +92,31 @@ HUB = "data=files data.source=hub"
             "model.backend=triton",
             "needs a GPU; with trainer.accelerator=cpu use auto, chunked or recurrent",
         ),
+        (
+            "evaluation.every=5",
+            "evaluation.every=5",
+            "has no effect with evaluation.suite=null; name a suite, for example evaluation.suite=smoke",
+        ),
+        (
+            "data=stdlib_docs evaluation.suite=smok",
+            "evaluation.suite=smok",
+            "must be one of language, mqar, niah, recall, recall_in_context, smoke or null; did you mean smoke?",
+        ),
+        (
+            "data=mqar evaluation.suite=smoke",
+            "evaluation.suite=smoke",
+            "asks for text, and this run is trained on MQAR; use one of mqar",
+        ),
+        (
+            "data=stdlib_docs evaluation.suite=niah evaluation.data_dir=there",
+            "evaluation.data_dir=there",
+            "has no effect with evaluation.suite=niah, whose documents are generated",
+        ),
+        (
+            "evaluation.suite=mqar evaluation.every=91 trainer.max_steps=90 optim.warmup_steps=0",
+            "evaluation.every=91",
+            "never comes within trainer.max_steps=90; make it smaller, or null",
+        ),
     ],
 )
 def test_a_contradiction_is_refused(problems, typed, setting, why):

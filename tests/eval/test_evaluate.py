@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from rla_exp.cli.evaluate import main
+from rla_exp.config.suites import suite_kinds
 from rla_exp.errors import ConfigError, DataError, RunError
 from rla_exp.eval import lm_eval_tasks
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.evaluate import EvaluationSettings, evaluate_run
 from rla_exp.eval.restore import LoadedRun, load_run
 from rla_exp.eval.scoring import Request
-from rla_exp.eval.suite import LmEvalSuite, MqarSuite, NeedleSuite, load_suite, read_suite, suite_names
+from rla_exp.eval.suite import LmEvalSuite, MqarSuite, NeedleSuite, load_suite, read_suite
 from rla_exp.eval.tasks.in_context import cloze, passage_and_question, score_answers
 from rla_exp.runs.evaluations import read_evaluation, read_scores
 
@@ -220,7 +221,7 @@ def test_mqar_needs_a_run_of_it(loaded: LoadedRun) -> None:
 
 
 def test_every_suite_reads_and_knows_its_tasks() -> None:
-    suites = {name: load_suite(name) for name in suite_names()}
+    suites = {name: load_suite(name) for name in suite_kinds()}
     assert set(suites) == {"language", "recall", "recall_in_context", "niah", "mqar", "smoke"}
     for name in ("recall", "recall_in_context", "smoke"):
         suite = suites[name]

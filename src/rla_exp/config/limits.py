@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rla_exp.config.schema import ModelConfig, MqarConfig, RunConfig, TextConfig, TrainerConfig
+from rla_exp.config.suites import suite_kinds
 from rla_exp.config.typed import Problem
-from rla_exp.config.wording import show
+from rla_exp.config.wording import closest, did_you_mean, show
 
 WITH_RESIDUAL = ("rla", "rdn")
 
@@ -27,6 +28,7 @@ def contradictions(config: RunConfig, ablation_settings: Mapping[str, Any]) -> I
         yield from _text(config.data)
     yield from _vocabulary(config)
     yield from _steps(config)
+    yield from _evaluation(config)
     yield from _device(config)
 
 
@@ -155,14 +157,50 @@ def _steps(config: RunConfig) -> Iterator[Problem]:
             f"optim.warmup_steps={config.optim.warmup_steps}: more than trainer.max_steps={trainer.max_steps}; "
             "make it smaller, or 0",
         )
-    for key in ("validate_every", "diagnostics_every", "checkpoint_every"):
-        every = getattr(trainer, key)
+    trainer_keys = ("validate_every", "diagnostics_every", "checkpoint_every")
+    intervals = {f"trainer.{key}": getattr(trainer, key) for key in trainer_keys}
+    for name, every in {**intervals, "evaluation.every": config.evaluation.every}.items():
         if every is not None and every > trainer.max_steps:
             yield Problem(
-                (f"trainer.{key}", "trainer.max_steps"),
-                f"trainer.{key}={every}: never comes within trainer.max_steps={trainer.max_steps}; "
-                "make it smaller, or null",
+                (name, "trainer.max_steps"),
+                f"{name}={every}: never comes within trainer.max_steps={trainer.max_steps}; make it smaller, or null",
             )
+
+
+def _evaluation(config: RunConfig) -> Iterator[Problem]:
+    settings = config.evaluation
+    if settings.suite is None:
+        for key in ("every", "limit", "data_dir"):
+            value = getattr(settings, key)
+            if value is not None:
+                yield Problem(
+                    (f"evaluation.{key}", "evaluation.suite"),
+                    f"evaluation.{key}={show(value)}: has no effect with evaluation.suite=null; "
+                    "name a suite, for example evaluation.suite=smoke",
+                )
+        return
+    kinds = suite_kinds()
+    kind = kinds.get(settings.suite)
+    if kind is None:
+        yield Problem(
+            ("evaluation.suite",),
+            f"evaluation.suite={settings.suite}: must be one of {', '.join(kinds)} or null"
+            f"{did_you_mean(closest(settings.suite, list(kinds)))}",
+        )
+    elif (kind == "mqar") != isinstance(config.data, MqarConfig):
+        data = "text" if isinstance(config.data, TextConfig) else "MQAR"
+        yield Problem(
+            ("evaluation.suite", "data.kind"),
+            f"evaluation.suite={settings.suite}: asks for {'MQAR' if kind == 'mqar' else 'text'}, and this run is "
+            f"trained on {data}; use one of "
+            f"{', '.join(name for name, other in kinds.items() if (other == 'mqar') == (data == 'MQAR'))}",
+        )
+    elif kind != "lm_eval" and settings.data_dir is not None:
+        yield Problem(
+            ("evaluation.data_dir", "evaluation.suite"),
+            f"evaluation.data_dir={settings.data_dir}: has no effect with evaluation.suite={settings.suite}, "
+            "whose documents are generated",
+        )
 
 
 def _device(config: RunConfig) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from typing import Any
 LEFT_OUT = (
     "paths",
     "logger",
+    "evaluation",
     "seed",
     "experiment",
     "retry_failed",

@@ -269,6 +269,22 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """A suite of `conf/eval/` while the run trains, beside its validation; it changes nothing in training."""
+
+    __pydantic_config__ = STRICT
+
+    suite: Text | None = None
+    """Which suite, for example smoke; null: none."""
+    every: Count | None = None
+    """Steps between evaluations, the last step has one too; null: only at the end."""
+    limit: Count | None = None
+    """Documents of each task; null: all."""
+    data_dir: Text | None = None
+    """Read <data_dir>/<task>/<split>.jsonl instead of the hub."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggerConfig:
     """Where metrics go beside the run's own files."""
 
@@ -304,6 +320,7 @@ class RunConfig:
     trainer: TrainerConfig
     logger: LoggerConfig
     paths: PathsConfig
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: Seed = 0
     """Seed of initialization, data order and generated data; 0 is a seed like any other."""
     ablation: AblationName = "full"

@@ -21,6 +21,7 @@ from rla_exp.eval.mqar import run_mqar
 from rla_exp.eval.random_state import random_state_kept
 from rla_exp.eval.restore import LoadedRun
 from rla_exp.eval.suite import LmEvalSuite, MqarSuite, NeedleSuite, Suite
+from rla_exp.eval.trained_model import TrainedModel
 from rla_exp.runs import git_commit, sources_hash
 from rla_exp.runs.environment import device_name
 from rla_exp.runs.evaluations import Evaluation, TaskScores, evaluation_file, read_evaluation, write_evaluation
@@ -70,7 +71,7 @@ def evaluate_run(
     if before is not None and not settings.overwrite:
         _refuse_other_settings(before, stored, run)
         stored = replace(stored, tasks=dict(before.tasks))
-    with random_state_kept(), _runner(run, suite, settings) as (names, run_task):
+    with random_state_kept(), open_suite(run, suite, settings) as (names, run_task):
         for task in names:
             if task in stored.tasks:
                 tell(f"{_summary(task, stored.tasks)}, evaluated before")
@@ -108,15 +109,22 @@ def _with_context(suite: Suite, settings: EvaluationSettings) -> Suite:
 
 
 @contextmanager
-def _runner(run: LoadedRun, suite: Suite, settings: EvaluationSettings) -> Iterator[tuple[list[str], RunTask]]:
-    """The names of the suite's tasks, and what runs one."""
+def open_suite(
+    trained: TrainedModel, suite: Suite, settings: EvaluationSettings
+) -> Iterator[tuple[list[str], RunTask]]:
+    """The names of the suite's tasks, and what runs one; draws random numbers.
+
+    Raises:
+        ConfigError: lm-eval has no such task, or the model's data are of another kind.
+        DataError: a task's local files are missing or lack a field.
+    """
     if isinstance(suite, MqarSuite):
-        yield ["mqar"], lambda _: {"mqar": run_mqar(run, settings.limit)}
+        yield ["mqar"], lambda _: {"mqar": run_mqar(trained, settings.limit)}
         return
     # imported here: lm-eval takes seconds
     from rla_exp.eval.adapter import RlaLM
 
-    model = RlaLM(run, context=suite.context, batch_size=settings.batch_size)
+    model = RlaLM(trained, context=suite.context, batch_size=settings.batch_size)
     if isinstance(suite, NeedleSuite):
         from rla_exp.eval.needles import needle_tasks, run_needles
 

@@ -12,12 +12,12 @@ from rla_exp.data import IGNORE
 from rla_exp.data.mqar import MqarData
 from rla_exp.errors import ConfigError
 from rla_exp.eval.mean import mean_score
-from rla_exp.eval.restore import LoadedRun
+from rla_exp.eval.trained_model import TrainedModel
 from rla_exp.runs.evaluations import TaskScores
 
 
 @torch.no_grad()
-def run_mqar(run: LoadedRun, limit: int | None = None) -> TaskScores:
+def run_mqar(trained: TrainedModel, limit: int | None = None) -> TaskScores:
     """Mean over sequences of the share of queries answered, in all and by number of pairs.
 
     Args:
@@ -26,11 +26,11 @@ def run_mqar(run: LoadedRun, limit: int | None = None) -> TaskScores:
     Raises:
         ConfigError: the run was trained on text.
     """
-    if not isinstance(run.config.data, MqarConfig):
-        raise ConfigError([f"eval=mqar: {run.folder.path} was trained on text and knows no MQAR tokens"])
+    if not isinstance(trained.config.data, MqarConfig):
+        raise ConfigError(["eval=mqar: the run was trained on text and knows no MQAR tokens"])
     started = time.perf_counter()
-    data = MqarData(run.config.data, run.config.seed)
-    device = run.model.embedding.weight.device
+    data = MqarData(trained.config.data, trained.config.seed)
+    device = trained.model.embedding.weight.device
     found: dict[int, list[float]] = defaultdict(list)
     for index in range(data.num_eval_batches("test")):
         batch = data.eval_batch("test", index)
@@ -38,7 +38,7 @@ def run_mqar(run: LoadedRun, limit: int | None = None) -> TaskScores:
         num_pairs = int(batch.groups[0])
         if limit is not None and len(found[num_pairs]) >= limit:
             continue
-        predicted = run.model(batch.tokens.to(device)).argmax(-1).cpu()
+        predicted = trained.model(batch.tokens.to(device)).argmax(-1).cpu()
         scored = batch.labels != IGNORE
         right = ((predicted == batch.labels) & scored).sum(1) / scored.sum(1)
         found[num_pairs] += right.tolist()

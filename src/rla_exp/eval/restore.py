@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from rla_exp.config.schema import MqarConfig, RunConfig, TextConfig
+from rla_exp.config.schema import MqarConfig, RunConfig
 from rla_exp.config.typed import to_typed
 from rla_exp.data import build_data
 from rla_exp.data.text import TextData
 from rla_exp.data.tokenizer import ByteTokenizer, Tokenizer, load_subword
 from rla_exp.errors import RunError
-from rla_exp.models import LanguageModel, build_model
+from rla_exp.eval.trained_model import TrainedModel
+from rla_exp.models import build_model
 from rla_exp.runs import RunFolder, cache_dir
 
 # what Lightning's module calls the model
@@ -25,26 +26,16 @@ _PREFIX = "model."
 
 
 @dataclass(frozen=True)
-class LoadedRun:
-    """A run whose model can be used."""
+class LoadedRun(TrainedModel):
+    """A run whose model can be used, on the device that was asked for."""
 
     folder: RunFolder
-    config: RunConfig
-    model: LanguageModel
-    """In float32, in evaluation mode, on the device that was asked for."""
-    tokenizer: Tokenizer | None
-    """None where the run's data are no text (MQAR)."""
     vocab_size: int
     """Tokens are in [0, vocab_size); the model may have rows for more."""
     checkpoint: Path
     checkpoint_sha256: str
     step: int
     """Optimizer steps taken when the checkpoint was written."""
-
-    @property
-    def train_length(self) -> int:
-        """Tokens of the longest sequence that the model was trained on."""
-        return trained_length(self.config.data)
 
 
 def load_run(run_dir: str | Path, checkpoint: str | Path = "last", *, device: torch.device | str = "cpu") -> LoadedRun:
@@ -83,11 +74,6 @@ def load_run(run_dir: str | Path, checkpoint: str | Path = "last", *, device: to
         checkpoint_sha256=_sha256(path),
         step=int(content["global_step"]),
     )
-
-
-def trained_length(config: MqarConfig | TextConfig) -> int:
-    """Tokens of the longest training sequence."""
-    return config.seq_len if isinstance(config, TextConfig) else max(segment.length for segment in config.train)
 
 
 def _read_config(folder: RunFolder) -> RunConfig:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from rla_exp.config.locate import conf_dir
+from rla_exp.config.suites import suite_kinds
 from rla_exp.config.wording import closest, did_you_mean
 from rla_exp.errors import ConfigError
 
@@ -70,18 +71,13 @@ class _File:
     name: str = field(default="")
 
 
-def suite_names() -> list[str]:
-    """The suites of conf/eval/."""
-    return sorted(path.stem for path in (conf_dir() / "eval").glob("*.yaml"))
-
-
 def load_suite(name: str) -> Suite:
     """Read a suite.
 
     Raises:
         ConfigError: there is none of this name, or its file says what cannot be.
     """
-    names = suite_names()
+    names = list(suite_kinds())
     if name not in names:
         guess = did_you_mean(closest(name, names))
         raise ConfigError([f"eval={name}: there is no such suite; allowed: {', '.join(names)}{guess}"])

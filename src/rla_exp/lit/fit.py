@@ -16,7 +16,8 @@ from rla_exp.config import Composed
 from rla_exp.config.schema import RunConfig
 from rla_exp.data import CorpusFingerprint, build_data
 from rla_exp.data.text import TextData
-from rla_exp.lit.callbacks import Diagnostics, Measure, Progress, SelfChecks, StepEnd
+from rla_exp.data.tokenizer import Tokenizer
+from rla_exp.lit.callbacks import Diagnostics, Evaluation, Measure, Progress, SelfChecks, StepEnd
 from rla_exp.lit.checkpoint import PREVIOUS, AtomicCheckpointIO, newest_checkpoint
 from rla_exp.lit.datamodule import longest_sequence, make_datamodule
 from rla_exp.lit.device import DeviceType, compute_settings
@@ -57,9 +58,10 @@ def fit(
         seed_all(config.seed)
         show = config.trainer.progress and sys.stderr.isatty()
         data = build_data(config.data, seed=config.seed, cache_dir=cache_dir(config.paths), progress=show)
-        if isinstance(data, TextData):
+        tokenizer = data.tokenizer if isinstance(data, TextData) else None
+        if tokenizer is not None:
             # a run can be evaluated from its folder alone
-            data.tokenizer.save(folder.tokenizer)
+            tokenizer.save(folder.tokenizer)
         model = build_model(config.model, data.vocab_size, config.seed)
         module = LanguageModule(model, config)
         checkpoint = newest_checkpoint(folder.checkpoints, module)
@@ -71,7 +73,7 @@ def fit(
         status.write("running")
         with wandb_mirror(config, folder, composed.resolved) as mirror:
             recorder = Recorder(folder, mirror)
-            callbacks = make_callbacks(config, folder, recorder, status, timing, stop, device)
+            callbacks = make_callbacks(config, folder, recorder, status, timing, stop, device, tokenizer)
             trainer = make_trainer(config, folder, device, callbacks)
             datamodule = make_datamodule(config, data)
             path = None if checkpoint is None else str(checkpoint.path)
@@ -129,12 +131,15 @@ def make_callbacks(
     timing: Timing,
     stop: StopRequest,
     device: DeviceType,
+    tokenizer: Tokenizer | None,
 ) -> list[Callback]:
     """In the order in which they act; the step ends last."""
     callbacks: list[Callback] = [RandomState(device), Measure(recorder, status, timing, config.trainer.log_every)]
     callbacks.append(SelfChecks(folder))
     if config.trainer.diagnostics_every is not None:
         callbacks.append(Diagnostics(recorder, config.trainer.diagnostics_every))
+    if config.evaluation.suite is not None:
+        callbacks.append(Evaluation(recorder, config, tokenizer))
     if config.trainer.progress:
         callbacks.append(Progress(f"{run_name(config)} seed {config.seed}", timing))
     callbacks.append(StepEnd(folder.checkpoints, config.trainer, recorder, stop))
