@@ -46,6 +46,27 @@ def test_rows_of_different_lengths_are_joined_where_positions_mean_nothing(make_
     torch.testing.assert_close(model(next_tokens, cache=joined), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", UNPLACED)
+@torch.no_grad()
+def test_packed_documents_go_on_from_their_rows(make_model, name):
+    model = make_model(name)
+    tokens = torch.randint(29, (4, 60), generator=torch.Generator().manual_seed(2))
+    # shorter than the convolution's window, empty, and over several chunks
+    lengths = [(5, 1), (5, 40), (5, 0), (5, 2)]
+    cache = model.new_cache(4)
+    model(tokens[:, :5], cache=cache)
+    parts = [row[first : first + more] for row, (first, more) in zip(tokens, lengths, strict=True)]
+    offsets = torch.tensor([0, *torch.tensor([more for _, more in lengths]).cumsum(0).tolist()])
+    packed = model(torch.cat(parts)[None], cu_seqlens=offsets, cache=cache)[0]
+    assert cache.length == 45
+    # a further token sees states and windows as packing left them
+    after = model(tokens[:, -1:], cache=cache)
+    for row, (first, more) in enumerate(lengths):
+        whole = model(torch.cat([tokens[row, : first + more], tokens[row, -1:]])[None])[0]
+        torch.testing.assert_close(packed[offsets[row] : offsets[row + 1]], whole[first:-1], rtol=0, atol=1e-5)
+        torch.testing.assert_close(after[row], whole[-1:], rtol=0, atol=1e-5)
+
+
 def test_keys_and_values_are_not_joined(make_model):
     model = make_model("transformer")
     with pytest.raises(ValueError, match="different lengths"):

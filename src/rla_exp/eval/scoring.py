@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from rla_exp.models import Cache, LanguageModel
 
 # numbers in the largest tensor of logits
 _MAX_LOGITS = 2**26
+# tokens that all rows have left, from which on a call on them alone costs less than packing them with the rest
+_MIN_EVEN = 128
 
 
 class Request(NamedTuple):
@@ -69,7 +71,8 @@ class _Item:
 
 
 class Scorer:
-    """Scores requests in batches of rows that are equally far: a row leaves its batch where it ends.
+    """Scores requests in batches: rows of different lengths are packed one after the other by cu_seqlens, each going on
+    from its own state. Where positions mean something, rows are equally far: one leaves its batch where it ends.
 
     Nothing is padded, so that a number depends on the size of the batches only by the rounding of matrix products.
     """
@@ -142,16 +145,18 @@ class Scorer:
         cache = self._joined(batch)
         wanted = [targets(item.segment) for item in batch]
         done = 0
-        for length, same in groupby(list(batch), key=lambda item: item.length):
-            num_ending = len(list(same))
-            while done < length:
-                stop = min(length, done + max(1, self.max_tokens // len(batch)))
-                tokens = np.stack([item.segment.tokens[done:stop] for item in batch])
-                hidden = self.model.hidden(torch.from_numpy(tokens).to(device), cache=cache)
-                place, token, request = _between(wanted, done, stop)
-                if len(token):
-                    yield self._predict(hidden.flatten(0, 1), place, token), request, []
-                done = stop
+        while batch:
+            stop = done + max(1, self.max_tokens // len(batch))
+            shortest = batch[0].length
+            if self.model.is_positional or shortest - done >= _MIN_EVEN:
+                stop = min(stop, shortest)
+            parts = [item.segment.tokens[done:stop] for item in batch]
+            hidden = self._hidden(parts, cache)
+            place, token, request = _between(wanted, done, stop, parts)
+            if len(token):
+                yield self._predict(hidden, place, token), request, []
+            done = stop
+            num_ending = sum(item.length <= done for item in batch)
             ending = batch[:num_ending]
             parents = [row for row, item in enumerate(ending) if item.segment.children]
             if parents:
@@ -165,6 +170,16 @@ class Scorer:
             batch, wanted = batch[num_ending:], wanted[num_ending:]
             if batch:
                 cache = cache.select(torch.arange(num_ending, num_ending + len(batch), device=device))
+
+    def _hidden(self, parts: Sequence[Tokens], cache: Cache) -> Tensor:
+        """[tokens, d_model] of parts that follow the rows of the cache, one part after the other."""
+        device = self.model.embedding.weight.device
+        lengths = [len(part) for part in parts]
+        if min(lengths) == max(lengths):
+            return self.model.hidden(torch.from_numpy(np.stack(parts)).to(device), cache=cache).flatten(0, 1)
+        packed = torch.from_numpy(np.concatenate(parts))[None].to(device)
+        offsets = torch.tensor([0, *accumulate(lengths)], device=device)
+        return self.model.hidden(packed, cu_seqlens=offsets, cache=cache)[0]
 
     def _joined(self, batch: list[_Item]) -> Cache:
         """A cache of its own for the batch, a row for each item."""
@@ -196,14 +211,16 @@ class Scorer:
         return _Predicted(torch.cat(log_probs).double().cpu().numpy(), torch.cat(greedy).cpu().numpy())
 
 
-def _between(wanted: Sequence[_Targets], start: int, stop: int) -> tuple[Tokens, Tokens, Tokens]:
-    """Of the targets at positions [start, stop) of each row: place in the flattened [rows, stop - start], token,
-    request.
-    """
+def _between(
+    wanted: Sequence[_Targets], start: int, stop: int, parts: Sequence[Tokens]
+) -> tuple[Tokens, Tokens, Tokens]:
+    """Of the targets at positions [start, stop) of each row: place in the joined parts, token, request."""
     places, tokens, requests = [], [], []
-    for row, targets in enumerate(wanted):
+    first = 0
+    for targets, part in zip(wanted, parts, strict=True):
         low, high = np.searchsorted(targets.position, (start, stop))
-        places.append(targets.position[low:high] - start + row * (stop - start))
+        places.append(targets.position[low:high] - start + first)
+        first += len(part)
         tokens.append(targets.token[low:high])
         requests.append(targets.request[low:high])
     return np.concatenate(places), np.concatenate(tokens), np.concatenate(requests)

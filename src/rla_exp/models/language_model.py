@@ -21,7 +21,8 @@ class LanguageModel(nn.Module):
     """Made by `build_model`, which checks the config and draws the parameters.
 
     Tokens are [B, T] integers in [0, vocab_size). With cu_seqlens [N + 1], B is 1 and the T axis packs N documents
-    between which nothing passes. With a cache, tokens follow those that the cache has seen.
+    between which nothing passes. With a cache, tokens follow those that the cache has seen; with both, document n
+    follows row n of the cache, where positions mean nothing to the model.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
@@ -44,7 +45,7 @@ class LanguageModel(nn.Module):
         for index, block in enumerate(self._blocks()):
             x = block(x, layout, None if cache is None else cache.layers[index])
         if cache is not None:
-            cache.length += tokens.shape[1]
+            cache.length += tokens.shape[1] if cu_seqlens is None else int(cu_seqlens.diff().max())
             if cache.position is not None:
                 cache.position += tokens.shape[1]
         normalized: Tensor = self.norm(x)
@@ -108,14 +109,18 @@ class LanguageModel(nn.Module):
     def _blocks(self) -> Iterator[Block]:
         return iter(cast("list[Block]", self.blocks))
 
-    @staticmethod
-    def _layout(tokens: Tensor, cu_seqlens: Tensor | None, cache: Cache | None) -> SequenceLayout:
+    def _layout(self, tokens: Tensor, cu_seqlens: Tensor | None, cache: Cache | None) -> SequenceLayout:
         if tokens.ndim != 2:
             raise ValueError(f"tokens must be [B, T], got shape {tuple(tokens.shape)}")
         batch_size, length = tokens.shape
         if cu_seqlens is not None:
-            if cache is not None:
-                raise ValueError("cu_seqlens with a cache: a cache continues one sequence a row; pass one of them")
+            if cache is not None and (self.is_positional or cache.position is not None):
+                raise ValueError("cu_seqlens with a cache: this model or cache counts one position for all rows")
+            if cache is not None and len(cu_seqlens) - 1 != cache.batch_size:
+                num_documents = len(cu_seqlens) - 1
+                raise ValueError(
+                    f"the cache holds {cache.batch_size} sequences, cu_seqlens {num_documents}; they must be equal"
+                )
             if batch_size != 1:
                 raise ValueError(f"cu_seqlens packs sequences into one row of tokens, got {batch_size} rows")
             return SequenceLayout.packed(length, cu_seqlens)

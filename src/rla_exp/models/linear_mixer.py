@@ -44,7 +44,7 @@ class LinearMixer(nn.Module):
         tensors = self._operator_tensors(x, q, k, v)
         if cache is None:
             o, _ = linear_attention(**tensors, **self.options, cu_seqlens=layout.cu_seqlens)
-        elif x.shape[1] == 1:
+        elif x.shape[1] == 1 and layout.cu_seqlens is None:
             token: dict[str, Any] = {
                 name: None if value is None else value.squeeze(1) for name, value in tensors.items()
             }
@@ -54,7 +54,13 @@ class LinearMixer(nn.Module):
             o = o.unsqueeze(1)
             cache.state = _detached(state)
         else:
-            o, last = linear_attention(**tensors, **self.options, initial_state=cache.state, output_final_state=True)
+            o, last = linear_attention(
+                **tensors,
+                **self.options,
+                initial_state=cache.state,
+                output_final_state=True,
+                cu_seqlens=layout.cu_seqlens,
+            )
             assert last is not None
             cache.state = _detached(last)
         if self.skip is not None:

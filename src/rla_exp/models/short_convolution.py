@@ -25,10 +25,13 @@ class ShortConvolution(nn.Module):
         return torch.empty(self.weight.shape, device="cpu").uniform_(-bound, bound, generator=generator)
 
     def forward(self, x: Tensor, layout: SequenceLayout, window: Tensor | None = None) -> Tensor:
-        """x: [B, T, C]. window: [B, kernel - 1, C], the inputs before x (None: zeros), moved on in place.
+        """x: [B, T, C]. window: [B, kernel - 1, C] (packed: [N, kernel - 1, C]), the inputs before x (None: zeros),
+        moved on in place.
 
         Returns [B, T, C].
         """
+        if layout.cu_seqlens is not None and window is not None:
+            return self._continued(x, layout.cu_seqlens, window)
         if layout.cu_seqlens is not None:
             return self._packed(x, layout.positions)
         if window is None:
@@ -42,6 +45,18 @@ class ShortConvolution(nn.Module):
         image = x.unsqueeze(1).permute(0, 3, 1, 2)
         y = F.conv2d(image, self.weight[:, None, None, :], padding=(0, padding), groups=self.weight.shape[0])
         return y.permute(0, 2, 3, 1).squeeze(1)
+
+    def _continued(self, x: Tensor, cu_seqlens: Tensor, window: Tensor) -> Tensor:
+        """Documents that go on from their windows: each window is laid before its document, and all is one row."""
+        num_documents, reach, _ = window.shape
+        index = torch.arange(x.shape[1], device=x.device)
+        place = index + torch.searchsorted(cu_seqlens, index, right=True) * reach
+        windows = torch.arange(num_documents, device=x.device)[:, None] * reach + torch.arange(reach, device=x.device)
+        joined = x.new_empty(1, x.shape[1] + num_documents * reach, x.shape[2])
+        joined[0, place] = x[0]
+        joined[0, cu_seqlens[:-1, None] + windows] = window.to(x.dtype)
+        window.copy_(joined[0, cu_seqlens[1:, None] + windows].detach())
+        return self._convolve(joined, padding=0)[:, place - reach]
 
     def _packed(self, x: Tensor, positions: Tensor) -> Tensor:
         y = x * self.weight[:, -1]
