@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(seconds),
     }
-    out = settings.out or Path("benchmarks") / f"{device.lower().replace(' ', '-')}-correctness"
+    out = settings.out or Path("benchmarks", "correctness", device.lower().replace(" ", "-"))
     write_report(out, about, cases, results)
     failed = sum(bool(result.failures) for result in results)
     print(f"{len(results)} cases, {failed} failed, {seconds:.0f} s; {out}.md")
@@ -65,7 +65,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default one a core")
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="cases whose name has all of these")
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="begin no case after this time")
-    parser.add_argument("--out", type=Path, metavar="PATH", help="default benchmarks/<gpu>-correctness (.json and .md)")
+    parser.add_argument("--out", type=Path, metavar="PATH", help="default benchmarks/correctness/<gpu> (.json and .md)")
     parser.add_argument("--commit", help="recorded in the report; default: of the checkout")
     return parser.parse_args(arguments)
 
