@@ -70,6 +70,13 @@ def test_values(values: dict[str, str]) -> None:
     check(RDN, lengths=(40,), **values)
 
 
+def test_gates_of_a_ragged_tail() -> None:
+    """The last row's share is 1 whatever the gates: in their sums it would cancel, and leave its rounding."""
+    scenario = Scenario(name="tail", lengths=(70,), batch_size=1, num_heads=1, decay="1e-4")
+    result = check_case(Case(scenario=scenario, options=RDN, K=16, V=16, dtype=torch.float32), BACKEND, CPU)
+    assert result.errors["dg"] < 1e-4
+
+
 def test_absent_gates_and_near_collinear_keys() -> None:
     check(RDN, lengths=(40,), decay="none", beta="none")
     check(RDN, lengths=(40,), collinear=True, beta="near 1")

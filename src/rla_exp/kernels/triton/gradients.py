@@ -171,10 +171,11 @@ def gradients_kernel(
             d_G += y * read * read_R
             d_y = tl.load(dgamma + t * H + h, mask=inside, other=0.0)
             tl.store(dgamma + t * H + h, d_y + read * read_R, mask=inside)
-    # the share of the last row is exp(0) = 1 whatever the gates: left out of both sums
-    kept = tl.where(i == C - 1, 0.0, k_norm * kept)
+    # the share of the sequence's last row here is exp(0) = 1 whatever the gates: left out of both sums
+    last = tl.minimum(end - start, C) - 1
+    kept = tl.where(i == last, 0.0, k_norm * kept)
     d_G -= kept
-    d_G += tl.where(i == C - 1, inner * tl.exp(G_last) + tl.sum(kept), 0.0)
+    d_G += tl.where(i == last, inner * tl.exp(G_last) + tl.sum(kept), 0.0)
     not_before = i[:, None] >= i[None, :]
     later = i[:, None] > i[None, :]
     d_log_a = tl.sum(tl.where(not_before, d_G[:, None], 0.0) + tl.where(later, d_G_before[:, None], 0.0), 0)
