@@ -1,0 +1,138 @@
+"""One call of the operator as its kernels see it: tensors, switches, tiles, chunks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rla_exp.kernels.options import Options
+from rla_exp.kernels.triton.plan import (
+    Chunking,
+    Switches,
+    block_size,
+    clip_bounds,
+    equal_chunking,
+    packed_chunking,
+)
+from rla_exp.kernels.triton.tiles import Tiles, choose_tiles, must_pipeline, num_processors
+
+
+class Operands(NamedTuple):
+    """The tensors of a call as the kernels take them: contiguous, q, k, v of one dtype, gates float32."""
+
+    q: Tensor  # [B, T, H, K]
+    k: Tensor  # [B, T, H, K]
+    v: Tensor  # [B, T, H, V]
+    g: Tensor  # [B, T, H]
+    beta: Tensor  # [B, T, H]
+    gamma: Tensor | None  # [B, T, H]
+    cu_seqlens: Tensor | None  # [N + 1]
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs beside the operands."""
+
+    r: Tensor | None
+    """[B, T, H, V] of residual "fit": r in v's dtype; where it was clipped, the next number beyond the bound."""
+    S: Tensor | None
+    """[checkpoints, H, K, V] float32: S before every CHECKPOINT_EVERY-th chunk."""
+    R: Tensor | None
+
+
+class Gradients(NamedTuple):
+    """In the shapes of the operands; the gates' in float32."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    g: Tensor
+    beta: Tensor
+    gamma: Tensor | None
+    S: Tensor
+    R: Tensor | None
+
+
+@dataclass(frozen=True)
+class Call:
+    """What all kernels of a call share."""
+
+    x: Operands
+    switches: Switches
+    tiles: Tiles
+    chunking: Chunking
+    scale: float
+    clip: float | None
+
+    @classmethod
+    def of(cls, x: Operands, options: Options, tiles: Tiles | None = None) -> Call:
+        """Lay out a call; `tiles` overrides the usual choice."""
+        B, T = x.q.shape[:2]
+        K = x.q.shape[-1]
+        tiles = tiles or usual_tiles(x)
+        if x.cu_seqlens is None:
+            chunking = equal_chunking(B, T, tiles.C)
+        else:
+            chunking = packed_chunking(x.cu_seqlens, T, tiles.C)
+        scale = options.query_scale(K)
+        return cls(x, Switches.of(options), tiles, chunking, scale, options.clip)
+
+    @property
+    def num_heads(self) -> int:
+        """H."""
+        return self.x.q.shape[2]
+
+    @property
+    def state_shape(self) -> tuple[int, int, int, int]:
+        """[N, H, K, V]."""
+        return self.chunking.num_sequences, self.num_heads, self.x.q.shape[-1], self.x.v.shape[-1]
+
+    @property
+    def clip_bounds(self) -> tuple[float, float, float]:
+        """clip, the largest stored number within it, and the one stored for what is beyond; zeros without a clip."""
+        if not self.switches.CLIPPED:
+            return 0.0, 0.0, 0.0
+        assert self.clip is not None
+        return self.clip, *clip_bounds(self.clip, self.x.q.dtype)
+
+    def slots(self, *names: str) -> dict[str, int]:
+        """Places of a chunk's matrices, as compile-time arguments."""
+        return {name: place for name, place in self.switches.matrix_slots().items() if name in names}
+
+    def constants(self, gates: tuple[str, ...]) -> dict[str, Any]:
+        """Compile-time arguments: sizes, precision, the matrices' places and the switches named."""
+        K, V = self.x.q.shape[-1], self.x.v.shape[-1]
+        precision = "ieee" if self.x.q.dtype == torch.float32 else "tf32"
+        switches = {name: value for name, value in asdict(self.switches).items() if name in gates}
+        return {
+            "K": K,
+            "V": V,
+            "C": self.tiles.C,
+            "BK": block_size(K),
+            "VARLEN": self.chunking.cu_seqlens is not None,
+            "PRECISION": precision,
+            "enable_fp_fusion": True,
+            **switches,
+        }
+
+    def blocks(self, BV: int) -> int:
+        """Programs that share a head's columns."""
+        return -(-self.x.v.shape[-1] // BV)
+
+
+def usual_tiles(x: Operands) -> Tiles:
+    """Those of a call's shape, on its GPU, with Triton's ptxas."""
+    sequences = x.q.shape[0] if x.cu_seqlens is None else x.cu_seqlens.shape[0] - 1
+    return choose_tiles(
+        x.q.dtype,
+        block_size(x.q.shape[-1]),
+        block_size(x.v.shape[-1]),
+        num_heads=sequences * x.q.shape[2],
+        num_processors=num_processors(x.q.device),
+        pipelined=must_pipeline(),
+    )
+
+
+ALL = ("DELTA", "RESIDUAL", "FIT", "CLIPPED", "SUM", "DECAYED")
