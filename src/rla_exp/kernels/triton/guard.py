@@ -22,6 +22,7 @@ import torch
 
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import DEFAULT_CLIP, Options, Output, Residual, Rule
+from rla_exp.kernels.triton.assembler import use_installed_assembler
 from rla_exp.kernels.triton.isolated import measure
 from rla_exp.kernels.verify.problem import Case, Scenario, dtype_name
 
@@ -110,6 +111,7 @@ _lock = threading.RLock()
 
 def self_check(setting: Setting, device_index: int) -> str | None:
     """Why the kernels may not be used for this setting on this GPU; None: they may. Measures on first use only."""
+    use_installed_assembler()  # what is checked, and named in the outcome, is what will compile
     with _lock:
         known = _outcomes.get((setting, device_index))
         if known is None:
