@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import random
+import statistics
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lm_eval.api.metrics import bootstrap_stderr
 
 from rla_exp.cli.evaluate import main
 from rla_exp.config.suites import suite_kinds
@@ -19,6 +23,7 @@ from rla_exp.errors import ConfigError, DataError, RunError
 from rla_exp.eval import lm_eval_tasks
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.evaluate import EvaluationSettings, evaluate_run
+from rla_exp.eval.quiet import lm_eval_in_one_process
 from rla_exp.eval.restore import LoadedRun, load_run
 from rla_exp.eval.scoring import Request
 from rla_exp.eval.suite import LmEvalSuite, MqarSuite, NeedleSuite, load_suite, read_suite
@@ -280,3 +285,11 @@ def test_unknown_tasks_are_answered_with_near_ones() -> None:
         lm_eval_tasks.task_manager(["arc_esay", "piqa", "lambada_opnai"])
     assert len(error.value.problems) == 2
     assert "did you mean arc_easy or" in error.value.problems[0]
+
+
+def test_standard_errors_need_no_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork of a process with threads, as a training one has, can wait forever for a lock."""
+    monkeypatch.setattr(multiprocessing, "Pool", lambda *_: pytest.fail("forked"))
+    with lm_eval_in_one_process():
+        assert bootstrap_stderr(statistics.fmean, [0.0, 1.0] * 50, iters=200) == pytest.approx(0.05, abs=0.02)
+    assert "DISABLE_MULTIPROC" not in os.environ

@@ -27,7 +27,7 @@ from rla_exp.eval.local_files import (
     sha256_of,
     wanted_splits,
 )
-from rla_exp.eval.quiet import lm_eval_quiet
+from rla_exp.eval.quiet import lm_eval_in_one_process, lm_eval_quiet
 from rla_exp.eval.suite import LmEvalSuite
 from rla_exp.eval.task_names import leaf_names, task_config, task_manager
 from rla_exp.runs.evaluations import Score, TaskScores
@@ -111,7 +111,7 @@ def run_task(
         DataError: the data cannot be had; says which files would do.
     """
     started = time.perf_counter()
-    with lm_eval_quiet():
+    with lm_eval_quiet(), lm_eval_in_one_process():
         loaded = _load(name, suite, source)
         for task in loaded["tasks"].values():
             # 0 in a task's own file is final, as for lm-eval's command line
