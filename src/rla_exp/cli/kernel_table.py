@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from rla_exp.bench.cases import OPTIONS, Op
 from rla_exp.report.kernel_figure import draw_kernels
 from rla_exp.report.kernel_spec import CpuTimes, KernelSpec
 from rla_exp.report.kernel_table import kernel_files, read_kernel_table
@@ -21,13 +22,6 @@ from rla_exp.runs.files import read_json, write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-OPTIONS: dict[str, dict[str, Any]] = {
-    "linear_attention": {"rule": "additive"},
-    "rla": {"rule": "additive", "residual": "fit"},
-    "delta_net": {"rule": "delta"},
-    "gated_delta_net": {"rule": "delta"},
-    "rdn": {"rule": "delta", "residual": "fit"},
-}
 SECONDS_A_TIME = 4.0
 """Repeats end early after so long, but not before two."""
 
@@ -103,6 +97,8 @@ def _time_here(spec: KernelSpec, times: CpuTimes, runs: Path) -> Path:
 def _time(case: tuple[str, str | None, str, int], times: CpuTimes) -> dict[str, Any]:
     import torch
 
+    from rla_exp.bench.timing import summarize
+
     op, backend, run, length = case
     call = _call(op, backend, run, length, times)
     call()
@@ -112,7 +108,8 @@ def _time(case: tuple[str, str | None, str, int], times: CpuTimes) -> dict[str, 
         before = time.perf_counter()
         call()
         taken.append((time.perf_counter() - before) * 1000)
-    low, *_, high = statistics.quantiles(taken, n=5, method="inclusive")
+    # a process's peak memory says nothing of one call
+    timing = summarize(taken, peak_mib=None)
     return {
         "op": op,
         "peer": None if backend else f"PyTorch {torch.__version__}",
@@ -124,11 +121,7 @@ def _time(case: tuple[str, str | None, str, int], times: CpuTimes) -> dict[str, 
         "K": times.head_dim,
         "V": times.head_dim,
         "dtype": "float32",
-        "ms": statistics.median(taken),
-        "ms_p20": low,
-        "ms_p80": high,
-        # the process's peak says nothing of one call
-        "peak_mib": None,
+        **asdict(timing),
     }
 
 
@@ -158,7 +151,7 @@ def _call(op: str, backend: str | None, run: str, length: int, times: CpuTimes) 
         if op == "attention":
             q, k, v = (inputs[name].transpose(1, 2) for name in ("q", "k", "v"))
             return scaled_dot_product_attention(q, k, v, is_causal=True)
-        arguments: dict[str, Any] = {**inputs, **OPTIONS[op], "backend": backend}
+        arguments: dict[str, Any] = {**inputs, **OPTIONS[cast(Op, op)], "backend": backend}
         return linear_attention(**arguments)[0]
 
     if differentiated:

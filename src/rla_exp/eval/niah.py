@@ -10,8 +10,6 @@ need no download; scores compare with each other, not with RULER's. A prompt loo
 
 from __future__ import annotations
 
-import math
-import statistics
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +23,7 @@ import numpy as np
 from rla_exp.config.wording import closest, did_you_mean
 from rla_exp.data.tokenizer import Tokenizer
 from rla_exp.errors import ConfigError
+from rla_exp.eval.mean import mean_score
 from rla_exp.eval.niah_text import (
     generated_sentences,
     number,
@@ -149,8 +148,8 @@ def needle_accuracy(documents: Sequence[NeedleDocument], scores: Sequence[float]
             "task": task,
             "length": length,
             "depth": depth,
-            "accuracy": statistics.fmean(values),
-            "stderr": statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
+            "accuracy": (mean := mean_score(values)).value,
+            "stderr": mean.stderr,
             "n": len(values),
         }
         for (task, length, depth), values in places.items()

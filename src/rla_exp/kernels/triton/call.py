@@ -31,6 +31,11 @@ class Operands(NamedTuple):
     gamma: Tensor | None  # [B, T, H]
     cu_seqlens: Tensor | None  # [N + 1]
 
+    @property
+    def num_sequences(self) -> int:
+        """N: sequences with a state of their own."""
+        return self.q.shape[0] if self.cu_seqlens is None else self.cu_seqlens.shape[0] - 1
+
 
 class Saved(NamedTuple):
     """What the backward pass needs beside the operands."""
@@ -117,6 +122,11 @@ class Call:
             **switches,
         }
 
+    def slice(self, start: int, length: int) -> tuple[Tensor | None, Tensor | None, int, int, int, int]:
+        """The arguments of a kernel over all chunks of a slice: where its chunks lie, and H."""
+        chunking = self.chunking
+        return chunking.cu_seqlens, chunking.table, chunking.num_tokens, start, length, self.num_heads
+
     def blocks(self, BV: int) -> int:
         """Programs that share a head's columns."""
         return -(-self.x.v.shape[-1] // BV)
@@ -124,12 +134,11 @@ class Call:
 
 def usual_tiles(x: Operands) -> Tiles:
     """Those of a call's shape, on its GPU, with Triton's ptxas."""
-    sequences = x.q.shape[0] if x.cu_seqlens is None else x.cu_seqlens.shape[0] - 1
     return choose_tiles(
         x.q.dtype,
         block_size(x.q.shape[-1]),
         block_size(x.v.shape[-1]),
-        num_heads=sequences * x.q.shape[2],
+        num_heads=x.num_sequences * x.q.shape[2],
         num_processors=num_processors(x.q.device),
         pipelined=must_pipeline(),
     )

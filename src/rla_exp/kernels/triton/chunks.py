@@ -58,16 +58,16 @@ def store_tile(x, tile, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, 
 
 
 @triton.jit
-def load_state(x, at, K: tl.constexpr, V: tl.constexpr, v0, BK: tl.constexpr, BV: tl.constexpr):
-    """[BK, BV] of the at-th of x [.., K, V], columns from v0."""
-    i = tl.arange(0, BK)
+def load_state(x, at, K: tl.constexpr, V: tl.constexpr, k0, v0, BK: tl.constexpr, BV: tl.constexpr):
+    """[BK, BV] of the at-th of x [.., K, V], rows from k0, columns from v0; zeros beyond K and V."""
+    i = k0 + tl.arange(0, BK)
     d = v0 + tl.arange(0, BV)
     return tl.load(x + at * (K * V) + i[:, None] * V + d[None, :], mask=(i < K)[:, None] & (d < V)[None, :], other=0.0)
 
 
 @triton.jit
 def store_state(x, tile, at, K: tl.constexpr, V: tl.constexpr, v0, BK: tl.constexpr, BV: tl.constexpr):
-    """The inverse of load_state."""
+    """All rows of the at-th of x [.., K, V], columns from v0."""
     i = tl.arange(0, BK)
     d = v0 + tl.arange(0, BV)
     mask = (i < K)[:, None] & (d < V)[None, :]
@@ -86,14 +86,6 @@ def store_matrix(x, tile, at, C: tl.constexpr):
     """The inverse of load_matrix."""
     i = tl.arange(0, C)
     tl.store(x + at * (C * C) + i[:, None] * C + i[None, :], tile.to(x.dtype.element_ty))
-
-
-@triton.jit
-def load_state_block(x, at, K: tl.constexpr, V: tl.constexpr, k0, v0, BK: tl.constexpr, BV: tl.constexpr):
-    """[BK, BV] of the at-th of x [.., K, V], rows from k0, columns from v0."""
-    i = k0 + tl.arange(0, BK)
-    d = v0 + tl.arange(0, BV)
-    return tl.load(x + at * (K * V) + i[:, None] * V + d[None, :], mask=(i < K)[:, None] & (d < V)[None, :], other=0.0)
 
 
 @triton.jit

@@ -72,9 +72,9 @@ def forward_kernel(
     S = tl.zeros((BK, BV), tl.float32)
     R = tl.zeros((BK, BV), tl.float32)
     if HAS_INITIAL:
-        S = load_state(initial_S, state_at, K, V, v0, BK, BV)
+        S = load_state(initial_S, state_at, K, V, 0, v0, BK, BV)
         if RESIDUAL:
-            R = load_state(initial_R, state_at, K, V, v0, BK, BV)
+            R = load_state(initial_R, state_at, K, V, 0, v0, BK, BV)
 
     for j in range(0, chunks):
         at = (first + j) * H + h

@@ -6,7 +6,7 @@ All chunks in parallel, no atomics: a program sums over all of V, block by block
 import triton
 import triton.language as tl
 
-from rla_exp.kernels.triton.chunks import chunk_span, load_block, load_matrix, load_state_block, load_tile, store_tile
+from rla_exp.kernels.triton.chunks import chunk_span, load_block, load_matrix, load_state, load_tile, store_tile
 
 
 # one binary for all lengths: what the self-check compiled is what runs
@@ -96,22 +96,22 @@ def gradients_kernel(
         erased = tl.zeros((BK, C), tl.float32)
         for v0 in range(0, V, BV):
             do_tile = load_tile(do, start, end, h, H, V, v0, C, BV)
-            S = load_state_block(before_S, at, K, V, k0, v0, BK, BV)
+            S = load_state(before_S, at, K, V, k0, v0, BK, BV)
             at_q_S = tl.dot(do_tile, tl.trans(S), at_q_S, input_precision=PRECISION)
             if DELTA or FIT:
                 d_at_k = load_block(d_at_k_S, at, C, V, v0, BV)
                 erased = tl.dot(S, tl.trans(d_at_k), erased, input_precision=PRECISION)
-            dS = load_state_block(after_S, at, K, V, k0, v0, BK, BV)
+            dS = load_state(after_S, at, K, V, k0, v0, BK, BV)
             inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32))
             U = load_block(written_S, at, C, V, v0, BV)
             written = tl.dot(dS, tl.trans(U), written, input_precision=PRECISION)
             if RESIDUAL:
-                R = load_state_block(before_R, at, K, V, k0, v0, BK, BV)
+                R = load_state(before_R, at, K, V, k0, v0, BK, BV)
                 at_q_R = tl.dot(do_tile, tl.trans(R), at_q_R, input_precision=PRECISION)
                 if DELTA:
                     d_at_k = load_block(d_at_k_R, at, C, V, v0, BV)
                     erased = tl.dot(R, tl.trans(d_at_k), erased, input_precision=PRECISION)
-                dR = load_state_block(after_R, at, K, V, k0, v0, BK, BV)
+                dR = load_state(after_R, at, K, V, k0, v0, BK, BV)
                 inner += tl.sum(R.to(tl.float32) * dR.to(tl.float32))
                 W = load_block(written_R, at, C, V, v0, BV)
                 written = tl.dot(dR, tl.trans(W), written, input_precision=PRECISION)

@@ -122,9 +122,9 @@ def fused_backward(
 
     for start, length in slices:
         rows, matrices = _prepare(call, start, length)
-        where = (chunking.cu_seqlens, chunking.table, chunking.num_tokens, start, length, H)
+        where = call.slice(start, length)
         grid = (chunking.num_rows(length), H)
-        _replay(call, saved, rows, matrices, before_S, before_R, at_k_S, at_k_R, where)
+        _replay(call, saved, rows, matrices, before_S, before_R, at_k_S, at_k_R, start, length)
         tile = call.tiles.reverse
         reverse_kernel[(call.blocks(tile.BV), N * H)](
             x.q,
@@ -207,12 +207,11 @@ def _replay(
     before_R: Tensor | None,
     at_k_S: Tensor,
     at_k_R: Tensor | None,
-    where: tuple[object, ...],
+    start: int,
+    length: int,
 ) -> None:
     """The states before every chunk of a slice, and what they hold at k where that is needed."""
     x, switches, slots, tile = call.x, call.switches, call.switches.matrix_slots(), call.tiles.replay
-    length = where[4]
-    assert isinstance(length, int)
     reads_S = switches.DELTA or switches.FIT
     memories: list[tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, dict[str, Any]]] = [
         (
@@ -246,7 +245,7 @@ def _replay(
             checkpoints,
             before,
             at_k,
-            *where,
+            *call.slice(start, length),
             call.clip_bounds[1],
             EVERY=CHECKPOINT_EVERY,
             NUM_MATRICES=slots["NUM_MATRICES"],
@@ -273,12 +272,7 @@ def _prepare(call: Call, start: int, length: int) -> tuple[Tensor, Tensor]:
         x.gamma,
         rows,
         matrices,
-        chunking.cu_seqlens,
-        chunking.table,
-        chunking.num_tokens,
-        start,
-        length,
-        H,
+        *call.slice(start, length),
         call.scale,
         MERGE=call.tiles.merge,
         M=16,

@@ -134,42 +134,23 @@ def _absent(x: Tensor) -> Tensor | None:
 
 
 @fused_attention.register_fake
-def _(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor,
-    beta: Tensor,
-    gamma: Tensor | None,
-    cu_seqlens: Tensor | None,
-    S: Tensor | None,
-    R: Tensor | None,
-    rule: str,
-    residual: str,
-    clip: float,
-    output: str,
-    decayed_prediction: bool,
-    normalize_qk: bool,
-    scale: float,
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Shapes alone, for torch.compile."""
-    B, T, H, K = q.shape
-    V = v.shape[-1]
-    N = B if cu_seqlens is None else cu_seqlens.shape[0] - 1
-    checkpoints = Chunking(chunk_size(q.dtype), N, T, cu_seqlens, None, None).num_checkpoints
-    has_residual = residual != "off"
+    x, (residual, keep) = Operands(*arguments[:7]), (arguments[10], arguments[16])
+    q, v, has_residual = x.q, x.v, residual != "off"
+    chunking = Chunking(chunk_size(q.dtype), x.num_sequences, q.shape[1], x.cu_seqlens, None, None)
 
     def state(rows: int, present: bool) -> Tensor:
-        return q.new_empty((rows, H, K, V) if present else 0, dtype=torch.float32 if present else q.dtype)
+        shape = (rows, *q.shape[2:], v.shape[-1])
+        return q.new_empty(shape, dtype=torch.float32) if present else q.new_empty(0)
 
     return (
         torch.empty_like(v),
-        state(N, True),
-        state(N, has_residual),
+        state(x.num_sequences, True),
+        state(x.num_sequences, has_residual),
         torch.empty_like(v) if keep and residual == "fit" else q.new_empty(0),
-        state(checkpoints, keep),
-        state(checkpoints, keep and has_residual),
+        state(chunking.num_checkpoints, keep),
+        state(chunking.num_checkpoints, keep and has_residual),
     )
 
 
@@ -206,40 +187,19 @@ def fused_attention_backward(
 
 
 @fused_attention_backward.register_fake
-def _(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor,
-    beta: Tensor,
-    gamma: Tensor | None,
-    cu_seqlens: Tensor | None,
-    r: Tensor,
-    saved_S: Tensor,
-    saved_R: Tensor,
-    do: Tensor,
-    dS: Tensor | None,
-    dR: Tensor | None,
-    rule: str,
-    residual: str,
-    clip: float,
-    output: str,
-    decayed_prediction: bool,
-    normalize_qk: bool,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Shapes alone, for torch.compile."""
-    N = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
-    state = q.new_empty((N, *q.shape[2:], v.shape[-1]), dtype=torch.float32)
+    x = Operands(*arguments[:7])
+    state = x.q.new_empty((x.num_sequences, *x.q.shape[2:], x.v.shape[-1]), dtype=torch.float32)
     return (
-        torch.empty_like(q),
-        torch.empty_like(k),
-        torch.empty_like(v),
-        torch.empty_like(g),
-        torch.empty_like(beta),
-        q.new_empty(0) if gamma is None else torch.empty_like(gamma),
+        torch.empty_like(x.q),
+        torch.empty_like(x.k),
+        torch.empty_like(x.v),
+        torch.empty_like(x.g),
+        torch.empty_like(x.beta),
+        x.q.new_empty(0) if x.gamma is None else torch.empty_like(x.gamma),
         state,
-        q.new_empty(0) if residual == "off" else torch.empty_like(state),
+        x.q.new_empty(0) if x.gamma is None else torch.empty_like(state),
     )
 
 

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from rla_exp.kernels.triton.chunks import chunk_span, load_matrix, load_state, load_tile, store_state
+from rla_exp.kernels.triton.chunks import chunk_span, load_matrix, load_state, load_tile, store_block, store_state
 
 
 # one binary for all lengths: what the self-check compiled is what runs
@@ -58,7 +58,7 @@ def replay_kernel(
         return
     dtype = k.dtype.element_ty
     i = tl.arange(0, C)
-    S = load_state(checkpoints, (first // EVERY + n + j // EVERY) * H + h, K, V, v0, BK, BV)
+    S = load_state(checkpoints, (first // EVERY + n + j // EVERY) * H + h, K, V, 0, v0, BK, BV)
     chunks = tl.minimum(EVERY, tl.cdiv(end - start, C))
     if not VARLEN:
         chunks = tl.minimum(chunks, J0 + LS - j)
@@ -80,8 +80,7 @@ def replay_kernel(
             value = tl.clamp(value, -bound, bound)
         if READ:
             at_k = tl.dot(k_tile, S_low, input_precision=PRECISION) * k_norm[:, None]
-            d = v0 + tl.arange(0, BV)
-            tl.store(reads + at * (C * V) + i[:, None] * V + d[None, :], at_k.to(dtype), mask=(d < V)[None, :])
+            store_block(reads, at_k, at, C, V, v0, BV)
         if DELTA:
             written = (strength[:, None] * (value - tl.exp(G)[:, None] * at_k)).to(dtype)
             U = tl.dot(load_matrix(matrices, at * NUM_MATRICES + AT_T, C), written, input_precision=PRECISION)

@@ -8,6 +8,7 @@ from rla_exp.kernels.triton.chunks import (
     load_state,
     load_tile,
     sequence_span,
+    store_block,
     store_state,
 )
 
@@ -67,18 +68,16 @@ def reverse_kernel(
     state_at = n.to(tl.int64) * H + h
     dtype = q.dtype.element_ty
     i = tl.arange(0, C)
-    d = v0 + tl.arange(0, BV)
 
-    dS = load_state(d_S, state_at, K, V, v0, BK, BV)
+    dS = load_state(d_S, state_at, K, V, 0, v0, BK, BV)
     dR = tl.zeros((BK, BV), tl.float32)
     if RESIDUAL:
-        dR = load_state(d_R, state_at, K, V, v0, BK, BV)
+        dR = load_state(d_R, state_at, K, V, 0, v0, BK, BV)
 
     for step in range(0, chunks):
         j = chunks - 1 - step
         at = (first + j) * H + h
         token = start + (J0 + j) * C
-        solved_at = at * (C * V) + i[:, None] * V + d[None, :]
 
         gates = rows + at * (8 * C)
         G = tl.load(gates + i)
@@ -107,7 +106,7 @@ def reverse_kernel(
                 dW = tl.dot(tl.trans(T_y), dW.to(dtype), input_precision=PRECISION)
             read_r = load_matrix(matrices, at * NUM_MATRICES + AT_READ_R, C)
             solved = tl.dot(tl.trans(read_r), do_R.to(dtype), dW, input_precision=PRECISION)
-            tl.store(solved_R + solved_at, solved.to(dtype), mask=(d < V)[None, :])
+            store_block(solved_R, solved, at, C, V, v0, BV)
             d_error = y[:, None] * solved
             dR = tl.dot(
                 tl.trans(q_tile), ((read * decay)[:, None] * do_R).to(dtype), dR * decay_all, input_precision=PRECISION
@@ -132,7 +131,7 @@ def reverse_kernel(
         if FIT:
             predict = load_matrix(matrices, at * NUM_MATRICES + AT_PREDICT, C)
             solved = tl.dot(tl.trans(predict), d_prediction.to(dtype), solved, input_precision=PRECISION)
-        tl.store(solved_S + solved_at, solved.to(dtype), mask=(d < V)[None, :])
+        store_block(solved_S, solved, at, C, V, v0, BV)
         read_decay = decay_before if SUM else decay
         dS = tl.dot(
             tl.trans(q_tile),
