@@ -206,7 +206,7 @@ def test_another_process_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = measure(setting, "cpu")
     assert outcome["failures"] == []
     assert outcome["is_conclusive"]
-    assert 0 < outcome["errors"]["delta fit clip 1 gated 8x8 float32: 1"]["o"] < 1e-6
+    assert 0 < outcome["errors"]["delta fit clip 1 gated 8x8 float32: 1 tokens, 2 x 2"]["o"] < 1e-6
 
     # no such device
     outcome = measure(setting, "xla")

@@ -1,13 +1,11 @@
 """Bytes and operations of each fused kernel, from shapes alone: what a roofline needs.
 
-Counted per chunk of C tokens and head. Bytes: every tensor once, as if what several programs of a head read came from
-memory a single time. Operations: products of matrices, a multiplication and an addition as two; those with an inverse
-run in tf32, at half the speed of 16-bit products, and count twice.
+Counted per chunk of C tokens and head. Bytes: every tensor once a kernel, as if what several programs of a head read
+came from memory a single time. Operations: products of matrices, a multiplication and an addition as two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +13,7 @@ import torch
 from rla_exp.bench.cases import OPTIONS, Op
 from rla_exp.bench.limits import Limits
 from rla_exp.kernels.options import Options
-from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, Switches
+from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, ROWS, Switches
 from rla_exp.kernels.triton.tiles import chunk_size
 
 FLOAT = 4
@@ -91,8 +89,8 @@ class _Sizes:
 
     @property
     def inner(self) -> int:
-        """Operations of C x C with C x C, in tf32."""
-        return 2 * 2 * self.C**3
+        """Operations of C x C with C x C."""
+        return 2 * self.C**3
 
 
 def kernel_costs(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16", gradients: bool) -> list[Cost]:
@@ -101,15 +99,18 @@ def kernel_costs(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16",
     width: torch.dtype = getattr(torch, dtype)
     C = chunk_size(width)
     size = _Sizes(K, V, C, width.itemsize)
-    kernels = [("prepare", _prepare(on, size)), ("forward", _forward(on, size, keep=gradients))]
+    kernels = [("inverses", _inverses(on, size))] if on.DELTA else []
+    kernels.append(("prepare", _prepare(on, size)))
+    states = ("S", "R") if on.RESIDUAL else ("S",)
+    kernels += [(f"forward {state}", _forward(on, size, state, keep=gradients)) for state in states]
     if gradients:
-        kernels += [
-            ("prepare again", _prepare(on, size)),
-            *((f"replay {memory}", cost) for memory, cost in _replay(on, size)),
-            ("reverse", _reverse(on, size)),
-            ("scores", _scores(on, size)),
-            ("gradients", _gradients(on, size)),
-        ]
+        kernels.append(("prepare again", _prepare(on, size)))
+        for state in reversed(states):
+            kernels += [
+                (f"replay {state}", _replay(on, size, state)),
+                (f"reverse {state}", _reverse(on, size, state)),
+                (f"gradients {state}", _gradients(on, size, state)),
+            ]
     return [Cost(name, moved / C, operations / C) for name, (moved, operations) in kernels]
 
 
@@ -117,68 +118,60 @@ Chunk = tuple[float, float]
 """Bytes and operations."""
 
 
-def _prepare(on: Switches, size: _Sizes) -> Chunk:
-    inverses = on.DELTA * (1 + on.RESIDUAL)
+def _inverses(on: Switches, size: _Sizes) -> Chunk:
     # each level of merging is two products; blocks of 16 rows are inverted without any
-    merges = inverses * 2 * (2 if size.C > 32 else 1)
+    merges = on.num_inverses * 2 * (2 if size.C > 32 else 1)
+    moved = size.k + (2 + on.RESIDUAL) * size.row + on.num_inverses * size.matrix
+    return moved, size.score + merges * size.inner
+
+
+def _prepare(on: Switches, size: _Sizes) -> Chunk:
     products = on.DELTA * (1 + on.FIT + on.RESIDUAL)
-    gates_in, rows_out = 2 + on.RESIDUAL, 5 + on.RESIDUAL
-    matrices = on.matrix_slots()["NUM_MATRICES"] * size.matrix
-    moved = 2 * size.k + (gates_in + rows_out) * size.row + matrices
-    return moved, (1 + (on.DELTA or on.FIT)) * size.score + (merges + products) * size.inner
+    matrices = on.matrix_slots()["NUM_MATRICES"] + on.num_inverses
+    moved = 2 * size.k + (2 + on.RESIDUAL + ROWS - 1 + on.RESIDUAL) * size.row + matrices * size.matrix
+    return moved, (1 + on.FIT) * size.score + products * size.inner
 
 
-def _forward(on: Switches, size: _Sizes, *, keep: bool) -> Chunk:
-    reads_k = on.DELTA or on.FIT
-    states = 1 + on.RESIDUAL
-    matrices = on.matrix_slots()["NUM_MATRICES"] * size.matrix
-    moved: float = 2 * size.k + 2 * size.v + (5 + on.RESIDUAL) * size.row + matrices
-    if keep:
-        moved += on.FIT * size.v + states * size.checkpoint
-    through = 2 * states + reads_k + (on.DELTA and on.RESIDUAL)
-    mixes = states + on.DELTA * states + on.FIT
-    return moved, through * size.through + mixes * size.mix
+def _predicts(on: Switches, state: str) -> bool:
+    """Whether R is fed what is read of this state."""
+    return on.FIT and state == "S"
 
 
-def _replay(on: Switches, size: _Sizes) -> Iterator[tuple[str, Chunk]]:
-    for memory, reads in (("S", on.DELTA or on.FIT), ("R", on.DELTA)):
-        if memory == "R" and not on.RESIDUAL:
-            continue
-        moved = size.k + (1 + reads) * size.v + 3 * size.row + on.DELTA * size.matrix + size.checkpoint + size.state
-        yield memory, (moved, (1 + reads) * size.through + on.DELTA * size.mix)
+def _forward(on: Switches, size: _Sizes, state: str, *, keep: bool) -> Chunk:
+    predicts = _predicts(on, state)
+    # value and o; r, or o once more
+    tiles = 2 + predicts + (state == "R")
+    matrices = 1 + on.DELTA + predicts
+    moved = 2 * size.k + tiles * size.v + 6 * size.row + matrices * size.matrix + keep * size.checkpoint
+    return moved, (2 + (on.DELTA or predicts)) * size.through + matrices * size.mix
 
 
-def _reverse(on: Switches, size: _Sizes) -> Chunk:
-    states = 1 + on.RESIDUAL
-    matrices = on.matrix_slots()["NUM_MATRICES"] * size.matrix
-    moved = 2 * size.k + (1 + on.CLIPPED) * size.v + (5 + on.RESIDUAL) * size.row + matrices
-    moved += states * (size.state + size.v)
-    through = 2 * states + (on.DELTA or on.FIT) + (on.DELTA and on.RESIDUAL)
-    mixes = states + on.DELTA * states + on.FIT
-    return moved, through * size.through + mixes * size.mix
+def _replay(on: Switches, size: _Sizes, state: str) -> Chunk:
+    reads = on.DELTA or _predicts(on, state)
+    moved = size.k + (1 + reads) * size.v + 3 * size.row + on.DELTA * size.matrix + size.checkpoint + size.state
+    return moved, (1 + reads) * size.through + on.DELTA * size.mix
 
 
-def _scores(on: Switches, size: _Sizes) -> Chunk:
-    reads_k = on.DELTA or on.FIT
-    states = 1 + on.RESIDUAL
-    # read: v, do, r, the solved systems, S k and R k; written: dv, U, W and the gradients of S k and R k
-    tiles_in = 2 + on.FIT + states + reads_k + (on.DELTA and on.RESIDUAL)
-    tiles_out = 1 + states + reads_k + (on.DELTA and on.RESIDUAL)
-    matrices = on.DELTA * states + 1 + reads_k
-    rows = 5 + on.RESIDUAL + 2 + states
-    moved = 2 * size.k + (tiles_in + tiles_out) * size.v + matrices * size.matrix + rows * size.row
-    mixes = states + 2 * on.DELTA * states + on.FIT
-    return moved, mixes * size.mix + (1 + reads_k) * size.score
+def _reverse(on: Switches, size: _Sizes, state: str) -> Chunk:
+    predicts = _predicts(on, state)
+    follows = on.RESIDUAL and state == "S"
+    # do and the solved system; dv, and what R was fed
+    tiles = 2 + (state == "S") + follows + (follows and on.CLIPPED)
+    matrices = 1 + on.DELTA + predicts
+    moved = 2 * size.k + tiles * size.v + (6 + follows) * size.row + matrices * size.matrix + size.state
+    return moved, (2 + (on.DELTA or predicts)) * size.through + matrices * size.mix
 
 
-def _gradients(on: Switches, size: _Sizes) -> Chunk:
-    reads_k = on.DELTA or on.FIT
-    states = 1 + on.RESIDUAL
-    tiles = 1 + states + reads_k + (on.DELTA and on.RESIDUAL)
-    rows = 5 + on.RESIDUAL + 2 + 1 + 2 * on.RESIDUAL
-    moved = 4 * size.k + tiles * size.v + 2 * states * size.state + (1 + reads_k) * size.matrix + rows * size.row
-    through = 2 * states + reads_k + (on.DELTA and on.RESIDUAL)
-    return moved, through * size.through + (2 + 2 * reads_k) * size.score
+def _gradients(on: Switches, size: _Sizes, state: str) -> Chunk:
+    predicts = _predicts(on, state)
+    reads = on.DELTA or predicts
+    adds = on.RESIDUAL and state == "S"
+    # do, value, the solved system and what the state holds at k; for what R was fed, its solved system and r
+    tiles = 3 + reads + predicts * (1 + on.CLIPPED)
+    rows = 6 + predicts + 2 + adds
+    moved = (4 + 2 * adds) * size.k + tiles * size.v + 2 * size.state + on.DELTA * size.matrix + rows * size.row
+    mixes = 1 + 2 * on.DELTA + predicts
+    return moved, (2 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
 
 
 @dataclass(frozen=True)
@@ -189,7 +182,7 @@ class Stored:
     bytes: float
     where: str
     """saved: from forward to backward. made again: of the forward pass, in the backward pass. scratch: what the
-    backward pass alone has. The last two are there for a slice at a time."""
+    backward pass alone has. The last two are there for a slice at a time, and for one state after the other."""
 
 
 def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> list[Stored]:
@@ -202,11 +195,12 @@ def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> li
     found = [
         ("r", on.FIT * size.v, "saved"),
         (f"states, float32, every {CHECKPOINT_EVERY} chunks", states * size.checkpoint, "saved"),
-        ("gates by row", 8 * size.row, "made again"),
+        ("inverted systems", on.num_inverses * size.matrix, "saved"),
+        ("gates by row", ROWS * size.row, "made again"),
         ("C x C matrices", on.matrix_slots()["NUM_MATRICES"] * size.matrix, "made again"),
-        ("states before every chunk", states * size.state, "made again"),
-        ("S k and R k, later what was written", states * size.v, "made again"),
-        ("gradients of the states after every chunk", states * size.state, "scratch"),
+        ("a state before every chunk", size.state, "made again"),
+        ("what it holds at k", (on.DELTA or on.FIT) * size.v, "made again"),
+        ("its gradient after every chunk", size.state, "scratch"),
         ("solved systems", states * size.v, "scratch"),
     ]
     return [Stored(what, moved / C, where) for what, moved, where in found if moved]

@@ -48,67 +48,76 @@ def draw_data_flow() -> Figure:
         ax.set_ylim(0, 74)
         ax.axis("off")
 
-        ax.text(3, 71, "Forward", fontsize=11, fontweight="bold")
+        ax.text(3, 71.6, "Forward", fontsize=11, fontweight="bold")
         inputs = _Box((9, 60), 12, 9, "q, k, v\ng, beta, gamma", PLAIN)
-        prepare = _Box((29, 60), 16, 11, "prepare\nall chunks\nin parallel", PARALLEL)
+        inverses = _Box((28, 65), 15, 7, "inverses\nall chunks parallel", PARALLEL)
+        systems = _Box((28, 53), 17, 7, f"inverted systems\n({size['inverted systems']})", SAVED)
+        prepare = _Box((48, 60), 14, 9, "prepare\nall chunks\nin parallel", PARALLEL)
         matrices = _Box(
-            (51, 60),
+            (67, 60),
             18,
             11,
             f"gates by row ({size['gates by row']})\nC x C matrices\n({size['C x C matrices']})",
             SCRATCH,
         )
-        forward = _Box((76, 60), 20, 13, "forward\nchunk after chunk;\nheads and blocks\nof V in parallel", SEQUENTIAL)
-        o = _Box((90, 45), 9, 5, "o", PLAIN)
-        r = _Box((75, 45), 13, 5, f"r ({size['r']})", SAVED)
-        states = _Box((55, 45), 21, 6, f"states every 16 chunks\n({checkpoints})", SAVED)
+        forward = _Box(
+            (87, 60), 16, 13, "forward S, then R\nchunk after chunk;\nheads, blocks of V\nin parallel", SEQUENTIAL
+        )
+        o = _Box((91, 45), 7, 5, "o", PLAIN)
+        r = _Box((77, 45), 13, 5, f"r ({size['r']})", SAVED)
+        states = _Box((56, 45), 21, 6, f"states every 16 chunks\n({checkpoints})", SAVED)
         for start, end in (
-            (inputs, prepare),
+            (inputs, inverses),
+            (inverses, systems),
+            (systems, prepare),
             (prepare, matrices),
             (matrices, forward),
             (forward, o),
             (forward, r),
-            (forward, states),
         ):
             _arrow(ax, start, end)
-        _elbow(ax, inputs, forward, 69)
+        ax.add_patch(_line([(80, 53.5), (64, 48)]))
+        _elbow(ax, inputs, forward, 70.5)
 
-        ax.text(3, 37.5, "Backward", fontsize=11, fontweight="bold")
+        ax.text(3, 37.5, "Backward, R and then S", fontsize=11, fontweight="bold")
         again = _Box((10, 29), 14, 9, "prepare again\nall chunks\nin parallel", PARALLEL)
-        replay = _Box((40, 29), 19, 9, "replay S, replay R\nbetween checkpoints\nin parallel", PARALLEL)
+        replay = _Box((42, 29), 19, 9, "replay\nbetween checkpoints\nin parallel", PARALLEL)
         reverse = _Box((79, 29), 21, 9, "reverse\nlast chunk to first;\nheads, blocks of V parallel", SEQUENTIAL)
         old_matrices = _Box((10, 16), 14, 7, "gates by row\nC x C matrices", SCRATCH)
         before = _Box(
-            (40, 16), 23, 7, f"states before each chunk\n({size['states before every chunk']}), S k, R k", SCRATCH
+            (42, 16),
+            24,
+            7,
+            f"the state before each chunk\n({size['a state before every chunk']}), what it holds at k",
+            SCRATCH,
         )
-        after_size = size["gradients of the states after every chunk"]
         after = _Box(
-            (79, 16), 26, 7, f"gradients of the states after\neach chunk ({after_size}), solved systems", SCRATCH
+            (79, 16),
+            26,
+            7,
+            f"its gradient after each chunk\n({size['its gradient after every chunk']}), solved systems",
+            SCRATCH,
         )
-        scores = _Box((29, 4), 26, 6, "scores\nall chunks in parallel", PARALLEL)
-        gradients = _Box((62, 4), 20, 6, "gradients\nall chunks in parallel", PARALLEL)
-        first = _Box((7.5, 4), 12, 6, "dv, dbeta,\ndgamma", PLAIN)
-        second = _Box((87, 4), 13, 6, "dq, dk, dg,\ndgamma", PLAIN)
+        gradients = _Box((42, 4), 24, 6, "gradients\nall chunks in parallel", PARALLEL)
+        dv = _Box((91, 4), 7, 6, "dv", PLAIN)
+        rest = _Box((12, 4), 18, 6, "dq, dk, dg,\ndbeta, dgamma", PLAIN)
         for start, end in (
             (states, replay),
             (r, reverse),
             (again, old_matrices),
             (replay, before),
             (reverse, after),
-            (old_matrices, scores),
-            (before, scores),
-            (after, scores),
+            (old_matrices, gradients),
             (before, gradients),
             (after, gradients),
-            (scores, gradients),
-            (scores, first),
-            (gradients, second),
+            (gradients, rest),
         ):
             _arrow(ax, start, end)
-        ax.text(47, 4.6, "in place", fontsize=7, ha="center", va="bottom", color=EDGE)
-        for box in (inputs, prepare, matrices, forward, o, r, states, again, replay, reverse, old_matrices, before):
+        ax.plot([89.5, 94, 94], [29, 29, 20], color=COLOURS[0], linewidth=0.9)
+        ax.add_patch(_line([(94, 20), (94, 7)]))
+        for box in (inputs, inverses, systems, prepare, matrices, forward, o, r, states, again, replay, reverse):
             _draw(ax, box)
-        for box in (after, scores, gradients, first, second):
+        for box in (old_matrices, before, after, gradients, dv, rest):
             _draw(ax, box)
         looks = (
             (PARALLEL, "kernel, parallel over the sequence"),

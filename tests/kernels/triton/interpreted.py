@@ -35,7 +35,7 @@ def check(options: Options, *, K: int = 16, V: int = 16, dtype: torch.dtype = to
         dtype=dtype,
     )
     result = check_case(case, BACKEND, CPU)
-    assert not result.failures
+    assert not result.failures, result.failures
     # o and S at least, with gradients also those of q, k, v, g, beta
     assert len(result.errors) >= 2 + 5 * (case.scenario.gradients and not case.scenario.step)
 

@@ -24,18 +24,20 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from triton.runtime.jit import JITFunction
 
+from rla_exp.kernels.triton import call
 from rla_exp.kernels.triton.launch import fused_backward, fused_forward
 from rla_exp.kernels.triton.operator import operands
 from rla_exp.kernels.triton.step import triton_step
+from rla_exp.kernels.triton.tiles import Gpu
 
 # bytes of shared memory that a program may take, from the CUDA programming guide's table of compute capabilities
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 # bytes of a thread's registers that do not fit, by chip and kernel; kernels not named do not spill. The stack counts:
 # kernels have no other use for it. On sm_80 ptxas gives up on one kernel and keeps next to nothing in registers.
 MAX_SPILLED_BYTES = {
-    80: {"prepare": 384, "forward": 512, "reverse": 768, "scores": 5120, "gradients": 1344},
-    90: {"prepare": 192, "forward": 640, "reverse": 256, "scores": 128, "gradients": 384},
-    100: {"forward": 704, "replay": 128, "reverse": 128, "gradients": 64},
+    80: {"inverses": 576, "prepare": 640, "forward": 512, "reverse": 256, "gradients": 9024},
+    90: {"inverses": 320, "forward": 288, "reverse": 256, "gradients": 416},
+    100: {"inverses": 352, "forward": 448, "replay": 192, "reverse": 512, "gradients": 192},
 }
 
 
@@ -111,9 +113,11 @@ def usage_of(cubin: bytes, shared_bytes: int, folder: Path) -> Usage:
     return Usage(registers, stack + local, shared_bytes)
 
 
-def meta_inputs(options: Options, K: int, V: int, dtype: torch.dtype, *, step: bool = False) -> Inputs:
-    """Tensors without memory: 2 sequences of 2048 tokens, or 64 of one; 16 heads."""
-    tokens = (64,) if step else (2, 2048)
+def meta_inputs(
+    options: Options, K: int, V: int, dtype: torch.dtype, *, step: bool = False, num_sequences: int = 8
+) -> Inputs:
+    """Tensors without memory: sequences of 2048 tokens, or 64 of one; 16 heads."""
+    tokens = (64,) if step else (num_sequences, 2048)
 
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(*shape, dtype=dtype, device="meta")
@@ -133,9 +137,11 @@ def meta_inputs(options: Options, K: int, V: int, dtype: torch.dtype, *, step: b
     )
 
 
-def launch_sequence(options: Options, K: int, V: int, dtype: torch.dtype, *, keep: bool = True) -> None:
+def launch_sequence(
+    options: Options, K: int, V: int, dtype: torch.dtype, *, keep: bool = True, num_sequences: int = 8
+) -> None:
     """A forward pass, and where it keeps what that needs a backward pass."""
-    x = operands(meta_inputs(options, K, V, dtype), options)
+    x = operands(meta_inputs(options, K, V, dtype, num_sequences=num_sequences), options)
     o, S, R, saved = fused_forward(x, options, None, None, keep=keep)
     if keep:
         fused_backward(x, options, saved, o, S, R)
@@ -171,10 +177,16 @@ def assert_fits(found: dict[str, Usage], capability: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", SHARED_MEMORY)
-def test_all_kernels_of_rdn(capability: int, launches: list[Launch], tmp_path: Path) -> None:
-    launch_sequence(RDN, 128, 128, torch.bfloat16)
+def test_all_kernels_of_rdn(
+    capability: int, launches: list[Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = Gpu(num_processors=132, shared_memory=SHARED_MEMORY[capability], must_pipeline=False)
+    monkeypatch.setattr(call, "gpu_of", lambda _: gpu)
+    # with few heads programs take fewer columns
+    for num_sequences in (1, 8) if capability == 90 else (8,):
+        launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences)
     triton_step(meta_inputs(RDN, 128, 128, torch.bfloat16, step=True), RDN, inplace=True)
     found = usages(launches, capability, tmp_path)
     names = {name.split("_")[0] for name in found}
-    assert names == {"forward", "gradients", "prepare", "replay", "reverse", "scores", "step"}
+    assert names == {"forward", "gradients", "inverses", "prepare", "replay", "reverse", "step"}
     assert_fits(found, capability)

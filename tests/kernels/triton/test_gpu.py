@@ -74,7 +74,7 @@ def test_auto_takes_the_kernels_after_their_self_check(monkeypatch: pytest.Monke
     (outcome,) = guard.self_checks()
     assert not outcome["failures"]
     assert outcome["gpu"] == torch.cuda.get_device_name(0)
-    assert 0 < outcome["errors"]["delta fit clip 1 gated 64x64 bfloat16: 65"]["dk"] < 8e-3
+    assert 0 < outcome["errors"]["delta fit clip 1 gated 64x64 bfloat16: 65 tokens, 2 x 2"]["dk"] < 8e-3
 
     def measured_again(*_: object) -> None:
         raise AssertionError

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rla_exp.kernels.options import Options
 from rla_exp.kernels.triton.plan import (
+    ROWS,
     Chunking,
     Switches,
     block_size,
@@ -17,7 +18,7 @@ from rla_exp.kernels.triton.plan import (
     equal_chunking,
     packed_chunking,
 )
-from rla_exp.kernels.triton.tiles import Tiles, choose_tiles, must_pipeline, num_processors
+from rla_exp.kernels.triton.tiles import Tiles, choose_tiles, gpu_of
 
 
 class Operands(NamedTuple):
@@ -45,6 +46,8 @@ class Saved(NamedTuple):
     S: Tensor | None
     """[checkpoints, H, K, V] float32: S before every CHECKPOINT_EVERY-th chunk."""
     R: Tensor | None
+    inverses: Tensor | None
+    """[chunks, H, 1 or 2, C, C] of the delta rule: the inverted systems of S and of R."""
 
 
 class Gradients(NamedTuple):
@@ -76,13 +79,14 @@ class Call:
         """Lay out a call; `tiles` overrides the usual choice."""
         B, T = x.q.shape[:2]
         K = x.q.shape[-1]
-        tiles = tiles or usual_tiles(x)
+        switches = Switches.of(options)
+        tiles = tiles or usual_tiles(x, switches)
         if x.cu_seqlens is None:
             chunking = equal_chunking(B, T, tiles.C)
         else:
             chunking = packed_chunking(x.cu_seqlens, T, tiles.C)
         scale = options.query_scale(K)
-        return cls(x, Switches.of(options), tiles, chunking, scale, options.clip)
+        return cls(x, switches, tiles, chunking, scale, options.clip)
 
     @property
     def num_heads(self) -> int:
@@ -102,9 +106,15 @@ class Call:
         assert self.clip is not None
         return self.clip, *clip_bounds(self.clip, self.x.q.dtype)
 
-    def slots(self, *names: str) -> dict[str, int]:
-        """Places of a chunk's matrices, as compile-time arguments."""
-        return {name: place for name, place in self.switches.matrix_slots().items() if name in names}
+    def places(self, *, second: bool) -> dict[str, Any]:
+        """Which state a pass carries, S or (second) R, and where its matrices are."""
+        slots = self.switches.matrix_slots()
+        return {
+            "SECOND": second,
+            "AT_READ": slots["AT_READ_R" if second else "AT_READ_S"],
+            "AT_PREDICT": slots["AT_PREDICT"],
+            "NUM_MATRICES": slots["NUM_MATRICES"],
+        }
 
     def constants(self, gates: tuple[str, ...]) -> dict[str, Any]:
         """Compile-time arguments: sizes, precision, the matrices' places and the switches named."""
@@ -116,6 +126,7 @@ class Call:
             "V": V,
             "C": self.tiles.C,
             "BK": block_size(K),
+            "ROWS": ROWS,
             "VARLEN": self.chunking.cu_seqlens is not None,
             "PRECISION": precision,
             "enable_fp_fusion": True,
@@ -132,16 +143,13 @@ class Call:
         return -(-self.x.v.shape[-1] // BV)
 
 
-def usual_tiles(x: Operands) -> Tiles:
+def usual_tiles(x: Operands, switches: Switches) -> Tiles:
     """Those of a call's shape, on its GPU, with Triton's ptxas."""
     return choose_tiles(
         x.q.dtype,
         block_size(x.q.shape[-1]),
         block_size(x.v.shape[-1]),
+        predicted=switches.FIT,
         num_heads=x.num_sequences * x.q.shape[2],
-        num_processors=num_processors(x.q.device),
-        pipelined=must_pipeline(),
+        gpu=gpu_of(x.q.device),
     )
-
-
-ALL = ("DELTA", "RESIDUAL", "FIT", "CLIPPED", "SUM", "DECAYED")

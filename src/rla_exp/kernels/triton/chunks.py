@@ -25,79 +25,106 @@ def chunk_span(index, cu_seqlens, chunk_table, T, J0, LS, C: tl.constexpr, VARLE
 
 
 @triton.jit
+def place_in_all(index, T, J0, LS, C: tl.constexpr, VARLEN: tl.constexpr):
+    """Of the index-th chunk of a slice, the index among the chunks of whole sequences."""
+    if VARLEN:
+        place = index
+    else:
+        place = index // LS * tl.cdiv(T, C) + J0 + index % LS
+    return place
+
+
+@triton.jit
 def sequence_span(n, cu_seqlens, cu_chunks, T, J0, LS, C: tl.constexpr, VARLEN: tl.constexpr):
     """First token and end of a sequence, the index of its first chunk in the slice, and its chunks in the slice."""
     if VARLEN:
         start = tl.load(cu_seqlens + n).to(tl.int64)
         end = tl.load(cu_seqlens + n + 1).to(tl.int64)
         first = tl.load(cu_chunks + n).to(tl.int64)
-        chunks = tl.load(cu_chunks + n + 1).to(tl.int64) - first
+        chunks = (tl.load(cu_chunks + n + 1) - first).to(tl.int32)
     else:
         start = n.to(tl.int64) * T
         end = start + T
         first = n.to(tl.int64) * LS
-        chunks = tl.minimum(LS, tl.cdiv(T, C) - J0).to(tl.int64)
+        chunks = tl.minimum(LS, tl.cdiv(T, C) - J0)
     return start, end, first, chunks
+
+
+# offsets inside a tile are 32-bit and added to a base of 64 bits at last: tensors of addresses would fill the registers
+@triton.jit
+def tile_places(start, end, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr):
+    """Offsets and mask of a tile's elements from its first token's first column, [C, BD]."""
+    i = tl.arange(0, C)
+    d = d0 + tl.arange(0, BD)
+    mask = (i < tl.minimum(end - start, C).to(tl.int32))[:, None]
+    if D % BD != 0:
+        mask &= (d < D)[None, :]
+    return i[:, None] * (H * D) + d[None, :], mask
 
 
 @triton.jit
 def load_tile(x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr):
     """[C, BD] of x [tokens, H, D]: tokens from start, columns from d0; zeros beyond the sequence and beyond D."""
-    t = start + tl.arange(0, C)
-    d = d0 + tl.arange(0, BD)
-    return tl.load(x + (t * H + h)[:, None] * D + d[None, :], mask=(t < end)[:, None] & (d < D)[None, :], other=0.0)
+    places, mask = tile_places(start, end, H, D, d0, C, BD)
+    return tl.load((x + (start * H + h) * D) + places, mask=mask, other=0.0)
 
 
 @triton.jit
 def store_tile(x, tile, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr):
     """The inverse of load_tile."""
-    t = start + tl.arange(0, C)
+    places, mask = tile_places(start, end, H, D, d0, C, BD)
+    tl.store((x + (start * H + h) * D) + places, tile.to(x.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def block_places(rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr):
+    """Offsets and mask of a block [BR, BD] of a matrix [rows, D], columns from d0."""
+    i = tl.arange(0, BR)
     d = d0 + tl.arange(0, BD)
-    mask = (t < end)[:, None] & (d < D)[None, :]
-    tl.store(x + (t * H + h)[:, None] * D + d[None, :], tile.to(x.dtype.element_ty), mask=mask)
+    mask = tl.full((BR, BD), True, tl.int1)
+    if rows % BR != 0:
+        mask &= (i < rows)[:, None]
+    if D % BD != 0:
+        mask &= (d < D)[None, :]
+    return i[:, None] * D + d[None, :], mask
 
 
 @triton.jit
-def load_state(x, at, K: tl.constexpr, V: tl.constexpr, k0, v0, BK: tl.constexpr, BV: tl.constexpr):
-    """[BK, BV] of the at-th of x [.., K, V], rows from k0, columns from v0; zeros beyond K and V."""
-    i = k0 + tl.arange(0, BK)
-    d = v0 + tl.arange(0, BV)
-    return tl.load(x + at * (K * V) + i[:, None] * V + d[None, :], mask=(i < K)[:, None] & (d < V)[None, :], other=0.0)
+def load_block(x, at, rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr):
+    """[BR, BD] of the at-th of x [.., rows, D], all rows, columns from d0; zeros beyond."""
+    places, mask = block_places(rows, D, d0, BR, BD)
+    return tl.load((x + at * (rows * D)) + places, mask=mask, other=0.0)
 
 
 @triton.jit
-def store_state(x, tile, at, K: tl.constexpr, V: tl.constexpr, v0, BK: tl.constexpr, BV: tl.constexpr):
-    """All rows of the at-th of x [.., K, V], columns from v0."""
-    i = tl.arange(0, BK)
-    d = v0 + tl.arange(0, BV)
-    mask = (i < K)[:, None] & (d < V)[None, :]
-    tl.store(x + at * (K * V) + i[:, None] * V + d[None, :], tile.to(x.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def load_matrix(x, at, C: tl.constexpr):
-    """The at-th of x [.., C, C]."""
-    i = tl.arange(0, C)
-    return tl.load(x + at * (C * C) + i[:, None] * C + i[None, :])
-
-
-@triton.jit
-def store_matrix(x, tile, at, C: tl.constexpr):
-    """The inverse of load_matrix."""
-    i = tl.arange(0, C)
-    tl.store(x + at * (C * C) + i[:, None] * C + i[None, :], tile.to(x.dtype.element_ty))
-
-
-@triton.jit
-def load_block(x, at, C: tl.constexpr, V: tl.constexpr, v0, BV: tl.constexpr):
-    """[C, BV] of the at-th of x [.., C, V], columns from v0."""
-    d = v0 + tl.arange(0, BV)
-    return tl.load(x + at * (C * V) + tl.arange(0, C)[:, None] * V + d[None, :], mask=(d < V)[None, :], other=0.0)
-
-
-@triton.jit
-def store_block(x, tile, at, C: tl.constexpr, V: tl.constexpr, v0, BV: tl.constexpr):
+def store_block(x, tile, at, rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr):
     """The inverse of load_block."""
-    d = v0 + tl.arange(0, BV)
-    place = at * (C * V) + tl.arange(0, C)[:, None] * V + d[None, :]
-    tl.store(x + place, tile.to(x.dtype.element_ty), mask=(d < V)[None, :])
+    places, mask = block_places(rows, D, d0, BR, BD)
+    tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def load_scales(rows, at, SECOND: tl.constexpr, C: tl.constexpr, ROWS: tl.constexpr):
+    """Of the at-th chunk: beta or gamma, what scales what the state holds at k, its prediction, what it gets, what o
+    reads [C] each, and the chunk's decay."""
+    row = rows + at * (ROWS * C)
+    i = tl.arange(0, C)
+    strength = tl.load(row + (3 if SECOND else 2) * C + i)
+    hold = tl.load(row + 6 * C + i)
+    predict = tl.load(row + 7 * C + i)
+    get = tl.load(row + 8 * C + i)
+    read = tl.load(row + (10 if SECOND else 9) * C + i)
+    return strength, hold, predict, get, read, tl.load(row + 11 * C)
+
+
+@triton.jit
+def summed_decays(g, t, inside, h, H):
+    """G [C]: the log decays of the tokens t summed up; beyond the sequence as before."""
+    return tl.cumsum(tl.load(g + t * H + h, mask=inside, other=0.0), 0)
+
+
+@triton.jit
+def inverse_norms(tile):
+    """1 / |x| [C] of the rows of a tile."""
+    x = tile.to(tl.float32)
+    return 1.0 / tl.sqrt(tl.sum(x * x, 1) + 1e-6)

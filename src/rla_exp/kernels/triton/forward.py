@@ -1,14 +1,17 @@
-"""The forward pass: one program carries a block of columns of S and R over a sequence's chunks, together."""
+"""The forward pass of one state: a program carries a block of its columns over a sequence's chunks.
+
+S and R each have a launch of their own: together they spill registers, and half as many columns fit into a program.
+"""
 
 import triton
 import triton.language as tl
 
 from rla_exp.kernels.triton.chunks import (
-    load_matrix,
-    load_state,
+    load_block,
+    load_scales,
     load_tile,
     sequence_span,
-    store_state,
+    store_block,
     store_tile,
 )
 
@@ -18,23 +21,20 @@ from rla_exp.kernels.triton.chunks import (
 def forward_kernel(
     q,
     k,
-    v,
+    values,
     rows,
+    inverses,
     matrices,
-    initial_S,
-    initial_R,
+    initial,
     o,
-    final_S,
-    final_R,
-    r_out,
-    checkpoints_S,
-    checkpoints_R,
+    final,
+    r,
+    checkpoints,
     cu_seqlens,
     cu_chunks,
     T,
     LS,
     H,
-    scale,
     clip,
     clip_inside,
     clip_outside,
@@ -43,116 +43,82 @@ def forward_kernel(
     C: tl.constexpr,
     BK: tl.constexpr,
     BV: tl.constexpr,
-    EVERY: tl.constexpr,
+    ROWS: tl.constexpr,
     DELTA: tl.constexpr,
     RESIDUAL: tl.constexpr,
     FIT: tl.constexpr,
     CLIPPED: tl.constexpr,
     SUM: tl.constexpr,
-    DECAYED: tl.constexpr,
     VARLEN: tl.constexpr,
     HAS_INITIAL: tl.constexpr,
     KEEP: tl.constexpr,
-    AT_TB: tl.constexpr,
-    AT_TY: tl.constexpr,
-    AT_READ_S: tl.constexpr,
+    SECOND: tl.constexpr,
+    AT_READ: tl.constexpr,
     AT_PREDICT: tl.constexpr,
-    AT_READ_R: tl.constexpr,
     NUM_MATRICES: tl.constexpr,
+    BATCH: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
+    """S, written at k with v and beta: o, and r where R is fed it. R (SECOND), with r or v and gamma: adds to o."""
     v0 = tl.program_id(0) * BV
     n = tl.program_id(1) // H
     h = tl.program_id(1) % H
     start, end, first, chunks = sequence_span(n, cu_seqlens, cu_chunks, T, 0, LS, C, VARLEN)
-    state_at = n.to(tl.int64) * H + h
     dtype = q.dtype.element_ty
-    i = tl.arange(0, C)
-
+    INVERSES: tl.constexpr = 2 if RESIDUAL else 1
+    PREDICTS: tl.constexpr = FIT and not SECOND
+    state_at = n.to(tl.int64) * H + h
     S = tl.zeros((BK, BV), tl.float32)
-    R = tl.zeros((BK, BV), tl.float32)
     if HAS_INITIAL:
-        S = load_state(initial_S, state_at, K, V, 0, v0, BK, BV)
-        if RESIDUAL:
-            R = load_state(initial_R, state_at, K, V, 0, v0, BK, BV)
-
-    for j in range(0, chunks):
-        at = (first + j) * H + h
-        token = start + j * C
+        S = load_block(initial, state_at, K, V, v0, BK, BV)
+    scales = load_scales(rows, first * H + h, SECOND, C, ROWS)
+    # checkpoints come between two batches: inside they would take the loop's registers
+    for batch in range(0, tl.cdiv(chunks, BATCH)):
+        until = tl.minimum((batch + 1) * BATCH, chunks)
         if KEEP:
-            if j % EVERY == 0:
-                checkpoint_at = (first // EVERY + n + j // EVERY) * H + h
-                store_state(checkpoints_S, S, checkpoint_at, K, V, v0, BK, BV)
-                if RESIDUAL:
-                    store_state(checkpoints_R, R, checkpoint_at, K, V, v0, BK, BV)
+            store_block(checkpoints, S, (first // BATCH + n + batch) * H + h, K, V, v0, BK, BV)
+        for j in range(batch * BATCH, until):
+            at = (first + j) * H + h
+            token = start + j * C
+            strength, hold, predict, get, read, decay = scales
+            # a chunk ahead: nothing hides the time that these take
+            scales = load_scales(rows, (first + tl.minimum(j + 1, chunks - 1)) * H + h, SECOND, C, ROWS)
+            q_tile = load_tile(q, token, end, h, H, K, 0, C, BK)
+            k_tile = load_tile(k, token, end, h, H, K, 0, C, BK)
+            value = load_tile(values, token, end, h, H, V, v0, C, BV).to(tl.float32)
+            if SECOND and CLIPPED:
+                value = tl.clamp(value, -clip_inside, clip_inside, propagate_nan=tl.PropagateNan.ALL)
 
-        gates = rows + at * (8 * C)
-        G = tl.load(gates + i)
-        G_last = tl.load(gates + C - 1)
-        b = tl.load(gates + 2 * C + i)
-        k_norm = tl.load(gates + 4 * C + i)
-        read = tl.load(gates + 5 * C + i) * scale
-        decay = tl.exp(G)
-        decay_before = tl.exp(tl.load(gates + C + i))
-        to_end = tl.exp(G_last - G) * k_norm
-        decay_all = tl.exp(G_last)
-
-        q_tile = load_tile(q, token, end, h, H, K, 0, C, BK)
-        k_tile = load_tile(k, token, end, h, H, K, 0, C, BK)
-        v_tile = load_tile(v, token, end, h, H, V, v0, C, BV).to(tl.float32)
-
-        S_low = S.to(dtype)
-        o_tile = tl.dot(q_tile, S_low, input_precision=PRECISION)
-        o_tile *= (read * (decay_before if SUM else decay))[:, None]
-        if DELTA or FIT:
-            at_k = tl.dot(k_tile, S_low, input_precision=PRECISION) * k_norm[:, None]
-        if DELTA:
-            written = (b[:, None] * (v_tile - decay[:, None] * at_k)).to(dtype)
-            T_b = load_matrix(matrices, at * NUM_MATRICES + AT_TB, C)
-            U = tl.dot(T_b, written, input_precision=PRECISION)
-        else:
-            U = b[:, None] * v_tile
-            written = U.to(dtype)
-        read_s = load_matrix(matrices, at * NUM_MATRICES + AT_READ_S, C)
-        o_tile = tl.dot(read_s, written, o_tile, input_precision=PRECISION)
-        r = v_tile
-        if FIT:
-            prediction = at_k * (decay if DECAYED else decay_before)[:, None]
-            predict = load_matrix(matrices, at * NUM_MATRICES + AT_PREDICT, C)
-            prediction = tl.dot(predict, written, prediction, input_precision=PRECISION)
-            r = v_tile - prediction
-            kept = r
-            if CLIPPED:
-                # a NaN is not outside: it must stay one
-                outside = tl.abs(r) > clip
-                sign = tl.where(r < 0, -1.0, 1.0)
-                if KEEP:
-                    # rounding must not move an entry over the bound: where it was clipped is read from r later
-                    rounded = r.to(dtype).to(tl.float32)
-                    kept = tl.where(outside, sign * clip_outside, tl.clamp(rounded, -clip_inside, clip_inside))
-                r = tl.where(outside, sign * clip, r)
-            if KEEP:
-                store_tile(r_out, kept, token, end, h, H, V, v0, C, BV)
-        S = tl.dot(tl.trans(k_tile), (U * to_end[:, None]).to(dtype), S * decay_all, input_precision=PRECISION)
-
-        if RESIDUAL:
-            y = tl.load(gates + 3 * C + i)
-            R_low = R.to(dtype)
-            read_tile = tl.dot(q_tile, R_low, input_precision=PRECISION) * (read * decay)[:, None]
+            S_low = S.to(dtype)
+            if DELTA or PREDICTS:
+                at_k = tl.dot(k_tile, S_low, input_precision=PRECISION)
             if DELTA:
-                at_k = tl.dot(k_tile, R_low, input_precision=PRECISION) * k_norm[:, None]
-                written = (y[:, None] * (r - decay[:, None] * at_k)).to(dtype)
-                T_y = load_matrix(matrices, at * NUM_MATRICES + AT_TY, C)
-                W = tl.dot(T_y, written, input_precision=PRECISION)
+                written = (strength[:, None] * (value - hold[:, None] * at_k)).to(dtype)
+                inverse = load_block(inverses, at * INVERSES + SECOND, C, C, 0, C, C)
+                U = tl.dot(inverse, written, input_precision=PRECISION)
             else:
-                W = y[:, None] * r
-                written = W.to(dtype)
-            read_r = load_matrix(matrices, at * NUM_MATRICES + AT_READ_R, C)
-            read_tile = tl.dot(read_r, written, read_tile, input_precision=PRECISION)
-            R = tl.dot(tl.trans(k_tile), (W * to_end[:, None]).to(dtype), R * decay_all, input_precision=PRECISION)
-            o_tile += read_tile if SUM else y[:, None] * read_tile
-        store_tile(o, o_tile, token, end, h, H, V, v0, C, BV)
+                U = strength[:, None] * value
+                written = U.to(dtype)
+            S = tl.dot(tl.trans(k_tile), (U * get[:, None]).to(dtype), S * decay, input_precision=PRECISION)
 
-    store_state(final_S, S, state_at, K, V, v0, BK, BV)
-    if RESIDUAL:
-        store_state(final_R, R, state_at, K, V, v0, BK, BV)
+            if PREDICTS:
+                mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C))
+                error = value - tl.dot(mix, written, at_k * predict[:, None], input_precision=PRECISION)
+                if CLIPPED:
+                    # rounding must not move an entry over the bound: where it was clipped is read from r later.
+                    # a NaN is not outside: it must stay one
+                    size = tl.minimum(tl.abs(error), clip_inside, propagate_nan=tl.PropagateNan.ALL)
+                    size = tl.where(tl.abs(error) > clip, clip_outside, size)
+                    error = tl.where(error < 0, -size, size)
+                store_tile(r, error, token, end, h, H, V, v0, C, BV)
+
+            o_tile = tl.dot(q_tile, S_low, input_precision=PRECISION)
+            o_tile *= read[:, None]
+            mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_READ, C, C, 0, C, C))
+            o_tile = tl.dot(mix, written, o_tile, input_precision=PRECISION)
+            if SECOND:
+                if not SUM:
+                    o_tile *= strength[:, None]
+                o_tile += load_tile(o, token, end, h, H, V, v0, C, BV).to(tl.float32)
+            store_tile(o, o_tile, token, end, h, H, V, v0, C, BV)
+    store_block(final, S, state_at, K, V, v0, BK, BV)

@@ -29,11 +29,12 @@ from rla_exp.kernels.verify.problem import Case, Scenario, dtype_name
 SOURCES = Path(__file__).resolve().parents[1]
 
 
-LENGTHS: dict[str, tuple[tuple[int, ...], ...]] = {
-    # a token beyond a chunk, and some beyond the first checkpoint
-    "equal": ((65,), (1100,)),
-    "packed": ((65, 1, 0, 130),),
-    "step": ((1,),),
+SHAPES: dict[str, tuple[tuple[tuple[int, ...], int, int], ...]] = {
+    # lengths, batch size and heads. A token beyond a chunk, and some beyond the first
+    # checkpoint; more heads than a GPU has processors, for which other tiles are chosen
+    "equal": (((65,), 2, 2), ((1100,), 2, 2), ((65,), 24, 4)),
+    "packed": (((65, 1, 0, 130), 1, 2), ((65, 1, 0, 130) * 6, 1, 4)),
+    "step": (((1,), 2, 2),),
 }
 
 
@@ -73,7 +74,6 @@ class Setting(NamedTuple):
 
     def cases(self) -> list[Case]:
         """Few and small, so that the check takes little longer than the compilation of its kernels."""
-        lengths = LENGTHS[self.kind]
         options = Options(
             rule=self.rule,
             residual=self.residual,
@@ -85,8 +85,10 @@ class Setting(NamedTuple):
         return [
             Case(
                 scenario=Scenario(
-                    name=" + ".join(map(str, part)),
-                    lengths=part,
+                    name=f"{' + '.join(map(str, lengths[:4]))} tokens, {batch_size * len(lengths)} x {num_heads}",
+                    lengths=lengths,
+                    batch_size=batch_size,
+                    num_heads=num_heads,
                     initial_state=self.initial_state,
                     gradients=self.gradients,
                     step=self.kind == "step",
@@ -96,7 +98,7 @@ class Setting(NamedTuple):
                 V=self.V,
                 dtype=getattr(torch, self.dtype),
             )
-            for part in lengths
+            for lengths, batch_size, num_heads in SHAPES[self.kind]
         ]
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
+import triton.language as tl
 from torch import Tensor
 
 from rla_exp.kernels.options import Options
 from rla_exp.kernels.triton.assembler import use_installed_assembler
-from rla_exp.kernels.triton.call import ALL, Call, Gradients, Operands, Saved
+from rla_exp.kernels.triton.call import Call, Gradients, Operands, Saved
 from rla_exp.kernels.triton.forward import forward_kernel
 from rla_exp.kernels.triton.gradients import gradients_kernel
-from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY
-from rla_exp.kernels.triton.prepare import BETA_ROW, GAMMA_ROW, ROWS, prepare_kernel
+from rla_exp.kernels.triton.inverses import inverses_kernel
+from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, ROWS
+from rla_exp.kernels.triton.prepare import prepare_kernel
 from rla_exp.kernels.triton.replay import replay_kernel
 from rla_exp.kernels.triton.reverse import reverse_kernel
-from rla_exp.kernels.triton.scores import scores_kernel
 from rla_exp.kernels.triton.tiles import Tiles
 
 
@@ -32,46 +33,52 @@ def fused_forward(
     o = new(x.v.shape)
     final_S = new(call.state_shape, dtype=torch.float32)
     final_R = new(call.state_shape, dtype=torch.float32) if switches.RESIDUAL else None
-    saved = Saved(None, None, None)
+    saved = Saved(None, None, None, None)
+    chunks = chunking.chunks_per_sequence
+    # R is fed it
+    r = new(x.v.shape) if switches.FIT else None
+    inverses = _inverses(call)
     if keep:
         shape = (chunking.num_checkpoints, H, K, V)
         saved = Saved(
-            r=new(x.v.shape) if switches.FIT else None,
+            r=r,
             S=new(shape, dtype=torch.float32),
             R=new(shape, dtype=torch.float32) if switches.RESIDUAL else None,
+            inverses=inverses,
         )
 
-    chunks = chunking.chunks_per_sequence
-    rows, matrices = _prepare(call, 0, chunks)
-    tile = call.tiles.forward
-    forward_kernel[(call.blocks(tile.BV), N * H)](
-        x.q,
-        x.k,
-        x.v,
-        rows,
-        matrices,
-        S,
-        R,
-        o,
-        final_S,
-        final_R,
-        saved.r,
-        saved.S,
-        saved.R,
-        chunking.cu_seqlens,
-        chunking.cu_chunks,
-        chunking.num_tokens,
-        chunks,
-        H,
-        call.scale,
-        *call.clip_bounds,
-        EVERY=CHECKPOINT_EVERY,
-        HAS_INITIAL=S is not None,
-        KEEP=keep,
-        **call.constants(ALL),
-        **switches.matrix_slots(),
-        **tile.launch(),
-    )
+    rows, matrices = _prepare(call, inverses, 0, chunks)
+    states: list[tuple[bool, Tensor, Tensor | None, Tensor | None, Tensor | None]]
+    states = [(False, x.v, S, final_S, saved.S)]
+    if switches.RESIDUAL:
+        states.append((True, x.v if r is None else r, R, final_R, saved.R))
+    for second, values, initial, final, checkpoints in states:
+        tile = call.tiles.forward
+        forward_kernel[call.blocks(tile.BV), N * H](
+            x.q,
+            x.k,
+            values,
+            rows,
+            inverses,
+            matrices,
+            initial,
+            o,
+            final,
+            r,
+            checkpoints,
+            chunking.cu_seqlens,
+            chunking.cu_chunks,
+            chunking.num_tokens,
+            chunks,
+            H,
+            *call.clip_bounds,
+            HAS_INITIAL=initial is not None,
+            KEEP=keep,
+            BATCH=CHECKPOINT_EVERY if keep else WHOLE,
+            **call.constants(CHAIN),
+            **call.places(second=second),
+            **tile.launch(),
+        )
     return o, final_S, final_R, saved
 
 
@@ -103,159 +110,146 @@ def fused_backward(
     dg, dbeta = torch.empty_like(x.g), torch.empty_like(x.beta)
     dgamma = None if x.gamma is None else torch.empty_like(x.gamma)
 
-    slots = switches.matrix_slots()
-    states = 1 + switches.RESIDUAL
-    itemsize = x.q.element_size()
-    per_chunk = H * itemsize * (slots["NUM_MATRICES"] * C * C + states * (2 * K * V + 2 * C * V))
-    slices = chunking.slices(per_chunk)
+    slices = chunking.slices(_scratch_bytes(call))
     num_rows = chunking.num_rows(max(length for _, length in slices))
 
-    def scratch(*shape: int) -> tuple[Tensor, Tensor | None]:
-        S = x.q.new_empty((num_rows, H, *shape))
-        return S, torch.empty_like(S) if switches.RESIDUAL else None
+    def scratch(*shape: int) -> Tensor:
+        return x.q.new_empty((num_rows, H, *shape))
 
-    before_S, before_R = scratch(K, V)
-    after_S, after_R = scratch(K, V)
-    solved_S, solved_R = scratch(C, V)
-    at_k_S, at_k_R = scratch(C, V)
+    before, after = scratch(K, V), scratch(K, V)
+    reads, solved_S = scratch(C, V), scratch(C, V)
+    solved_R = scratch(C, V) if switches.RESIDUAL else None
     _, clip_inside, _ = call.clip_bounds
 
+    assert saved.S is not None
+    states = [_State(False, x.v, saved.S, dS, solved_S, dbeta)]
+    if switches.RESIDUAL:
+        assert saved.R is not None
+        assert dR is not None
+        assert solved_R is not None
+        assert dgamma is not None
+        # first: what R was fed came from S
+        states.insert(0, _State(True, x.v if saved.r is None else saved.r, saved.R, dR, solved_R, dgamma))
+
     for start, length in slices:
-        rows, matrices = _prepare(call, start, length)
+        rows, matrices = _prepare(call, saved.inverses, start, length)
         where = call.slice(start, length)
-        grid = (chunking.num_rows(length), H)
-        _replay(call, saved, rows, matrices, before_S, before_R, at_k_S, at_k_R, start, length)
-        tile = call.tiles.reverse
-        reverse_kernel[(call.blocks(tile.BV), N * H)](
-            x.q,
-            x.k,
-            saved.r,
-            do,
-            rows,
-            matrices,
-            dS,
-            dR,
-            after_S,
-            after_R,
-            solved_S,
-            solved_R,
-            chunking.cu_seqlens,
-            chunking.cu_chunks,
-            *where[2:],
-            call.scale,
-            clip_inside,
-            **call.constants(ALL),
-            **slots,
-            **tile.launch(),
-        )
-        scores_kernel[grid](
-            x.q,
-            x.k,
-            x.v,
-            saved.r,
-            do,
-            rows,
-            matrices,
-            at_k_S,
-            at_k_R,
-            solved_S,
-            solved_R,
-            dv,
-            dbeta,
-            dgamma,
-            *where,
-            call.scale,
-            clip_inside,
-            **call.tiles.scores.launch(),
-            **call.constants(ALL),
-            **call.slots("AT_TB", "AT_TY", "AT_READ_S", "AT_PREDICT", "NUM_MATRICES"),
-        )
-        constants = call.constants(("DELTA", "RESIDUAL", "FIT", "SUM", "NORMALIZE"))
-        gradients_kernel[grid](
-            x.q,
-            x.k,
-            do,
-            rows,
-            matrices,
-            before_S,
-            before_R,
-            after_S,
-            after_R,
-            at_k_S,
-            at_k_R,
-            solved_S,
-            solved_R,
-            dq,
-            dk,
-            dg,
-            dgamma,
-            *where,
-            call.scale,
-            **call.tiles.gradients.launch(),
-            **(constants | {"BK": call.tiles.gradients_BK}),
-            **call.slots("AT_TB", "AT_READ_S", "AT_PREDICT", "NUM_MATRICES"),
-        )
+        every_chunk = chunking.num_rows(length)
+        for state in states:
+            tile = call.tiles.replay
+            replay_kernel[call.blocks(tile.BV), every_chunk, H](
+                x.k,
+                state.values,
+                rows,
+                saved.inverses,
+                state.checkpoints,
+                before,
+                reads,
+                *where,
+                clip_inside,
+                EVERY=CHECKPOINT_EVERY,
+                SECOND=state.second,
+                READ=switches.DELTA or (switches.FIT and not state.second),
+                **call.constants(("DELTA", "RESIDUAL", "CLIPPED")),
+                **tile.launch(),
+            )
+            tile = call.tiles.reverse_R if state.second else call.tiles.reverse_S
+            reverse_kernel[call.blocks(tile.BV), N * H](
+                x.q,
+                x.k,
+                saved.r,
+                do,
+                rows,
+                saved.inverses,
+                matrices,
+                state.gradient,
+                after,
+                state.solved,
+                solved_R,
+                dv,
+                chunking.cu_seqlens,
+                chunking.cu_chunks,
+                *where[2:],
+                clip_inside,
+                BATCH=WHOLE,
+                **call.constants(CHAIN),
+                **call.places(second=state.second),
+                **tile.launch(),
+            )
+            gradients_kernel[every_chunk, H](
+                x.q,
+                x.k,
+                state.values,
+                saved.r,
+                do,
+                rows,
+                saved.inverses,
+                before,
+                after,
+                reads,
+                state.solved,
+                solved_R,
+                dq,
+                dk,
+                dg,
+                state.d_strength,
+                *where,
+                call.scale,
+                clip_inside,
+                SECOND=state.second,
+                **call.constants((*CHAIN, "DECAYED", "NORMALIZE")),
+                **call.tiles.gradients.launch(),
+            )
     return Gradients(dq, dk, dv, dg, dbeta, dgamma, dS, dR)
 
 
-def _replay(
-    call: Call,
-    saved: Saved,
-    rows: Tensor,
-    matrices: Tensor,
-    before_S: Tensor,
-    before_R: Tensor | None,
-    at_k_S: Tensor,
-    at_k_R: Tensor | None,
-    start: int,
-    length: int,
-) -> None:
-    """The states before every chunk of a slice, and what they hold at k where that is needed."""
-    x, switches, slots, tile = call.x, call.switches, call.switches.matrix_slots(), call.tiles.replay
-    reads_S = switches.DELTA or switches.FIT
-    memories: list[tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, dict[str, Any]]] = [
-        (
-            x.v,
-            saved.S,
-            before_S,
-            at_k_S,
-            {
-                "STRENGTH_ROW": BETA_ROW,
-                "AT_T": slots["AT_TB"],
-                "CLIPPED": False,
-                "READ": reads_S,
-            },
-        )
-    ]
-    if switches.RESIDUAL:
-        values = x.v if saved.r is None else saved.r
-        constants = {
-            "STRENGTH_ROW": GAMMA_ROW,
-            "AT_T": slots["AT_TY"],
-            "CLIPPED": switches.CLIPPED,
-            "READ": switches.DELTA,
-        }
-        memories.append((values, saved.R, before_R, at_k_R, constants))
-    for values, checkpoints, before, at_k, constants in memories:
-        replay_kernel[(call.blocks(tile.BV), call.chunking.num_rows(length), call.num_heads)](
-            x.k,
-            values,
-            rows,
-            matrices,
-            checkpoints,
-            before,
-            at_k,
-            *call.slice(start, length),
-            call.clip_bounds[1],
-            EVERY=CHECKPOINT_EVERY,
-            NUM_MATRICES=slots["NUM_MATRICES"],
-            **constants,
-            **call.constants(("DELTA",)),
-            **tile.launch(),
-        )
+class _State(NamedTuple):
+    """What the backward pass of S, or of R (second), works on."""
+
+    second: bool
+    values: Tensor
+    checkpoints: Tensor
+    gradient: Tensor
+    solved: Tensor
+    d_strength: Tensor
 
 
-def _prepare(call: Call, start: int, length: int) -> tuple[Tensor, Tensor]:
+def _scratch_bytes(call: Call) -> int:
+    """Of a chunk of all heads in the backward pass, the gates' rows left out."""
+    x, C = call.x, call.tiles.C
+    *_, K, V = call.state_shape
+    matrices = call.switches.matrix_slots()["NUM_MATRICES"] * C * C
+    return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + (2 + call.switches.RESIDUAL) * C * V)
+
+
+def _inverses(call: Call) -> Tensor | None:
+    """The inverted systems [chunks, H, 1 or 2, C, C] of all chunks; None with the additive rule."""
+    x, chunking, C = call.x, call.chunking, call.tiles.C
+    count = call.switches.num_inverses
+    if not count:
+        return None
+    num_rows = chunking.num_rows(chunking.chunks_per_sequence)
+    inverses = x.q.new_empty((num_rows, call.num_heads, count, C, C))
+    constants = call.constants(("RESIDUAL", "NORMALIZE"))
+    for name in ("V", "ROWS"):
+        del constants[name]
+    inverses_kernel[num_rows, call.num_heads](
+        x.k,
+        x.g,
+        x.beta,
+        x.gamma,
+        inverses,
+        *call.slice(0, chunking.chunks_per_sequence),
+        # 16 bits that lose no more than tf32: rows of an inverse, where it exists in 16 bits, are of the order of 1
+        MERGE=tl.float32 if x.q.dtype == torch.float32 else tl.float16,
+        M=16,
+        num_warps=call.tiles.inverses_warps,
+        **constants,
+    )
+    return inverses
+
+
+def _prepare(call: Call, inverses: Tensor | None, start: int, length: int) -> tuple[Tensor, Tensor]:
     """Gates by row [chunks, H, ROWS, C] and matrices [chunks, H, NUM_MATRICES, C, C] of a slice."""
     x, chunking, H, C = call.x, call.chunking, call.num_heads, call.tiles.C
     num_rows = chunking.num_rows(length)
@@ -264,20 +258,23 @@ def _prepare(call: Call, start: int, length: int) -> tuple[Tensor, Tensor]:
     matrices = x.q.new_empty((num_rows, H, slots["NUM_MATRICES"], C, C))
     constants = call.constants(("DELTA", "RESIDUAL", "FIT", "SUM", "DECAYED", "NORMALIZE"))
     del constants["V"]
-    prepare_kernel[(num_rows, H)](
+    prepare_kernel[num_rows, H](
         x.q,
         x.k,
         x.g,
         x.beta,
         x.gamma,
+        inverses,
         rows,
         matrices,
         *call.slice(start, length),
         call.scale,
-        MERGE=call.tiles.merge,
-        M=16,
         num_warps=call.tiles.prepare_warps,
         **constants,
         **slots,
     )
     return rows, matrices
+
+
+WHOLE = 2**20  # chunks of a batch, where none needs to end
+CHAIN = ("DELTA", "RESIDUAL", "FIT", "CLIPPED", "SUM")

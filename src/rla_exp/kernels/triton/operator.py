@@ -107,8 +107,8 @@ def fused_attention(
     normalize_qk: bool,
     scale: float,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """o, the final S and R, and with `keep` what is saved: r and the checkpoints of S and R; what is not there: empty.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """o, the final S and R, and with `keep` what is `Saved`; what is not there: empty.
 
     Tensors as in `Operands`; clip below 0: none.
     """
@@ -117,7 +117,8 @@ def fused_attention(
     S, R = (None if state is None else state.contiguous() for state in (S, R))
     with _current(q.device):
         o, final_S, final_R, saved = fused_forward(x, options, S, R, keep=keep)
-    return o, final_S, _present(q, final_R), _present(q, saved.r), _present(q, saved.S), _present(q, saved.R)
+    present = (_present(q, x) for x in (final_R, *saved))
+    return o, final_S, *present  # type: ignore[return-value]
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
@@ -134,11 +135,13 @@ def _absent(x: Tensor) -> Tensor | None:
 
 
 @fused_attention.register_fake
-def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Shapes alone, for torch.compile."""
-    x, (residual, keep) = Operands(*arguments[:7]), (arguments[10], arguments[16])
+    x, (rule, residual, keep) = Operands(*arguments[:7]), (*arguments[9:11], arguments[16])
     q, v, has_residual = x.q, x.v, residual != "off"
-    chunking = Chunking(chunk_size(q.dtype), x.num_sequences, q.shape[1], x.cu_seqlens, None, None)
+    C, num_inverses = chunk_size(q.dtype), (1 + has_residual) if keep and rule == "delta" else 0
+    chunking = Chunking(C, x.num_sequences, q.shape[1], x.cu_seqlens, None, None)
+    num_chunks = chunking.num_rows(chunking.chunks_per_sequence)
 
     def state(rows: int, present: bool) -> Tensor:
         shape = (rows, *q.shape[2:], v.shape[-1])
@@ -151,6 +154,7 @@ def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         torch.empty_like(v) if keep and residual == "fit" else q.new_empty(0),
         state(chunking.num_checkpoints, keep),
         state(chunking.num_checkpoints, keep and has_residual),
+        q.new_empty((num_chunks, q.shape[2], num_inverses, C, C) if num_inverses else 0),
     )
 
 
@@ -166,6 +170,7 @@ def fused_attention_backward(
     r: Tensor,
     saved_S: Tensor,
     saved_R: Tensor,
+    inverses: Tensor,
     do: Tensor,
     dS: Tensor | None,
     dR: Tensor | None,
@@ -180,7 +185,7 @@ def fused_attention_backward(
     """Gradients of q, k, v, g, beta, gamma and of the initial S and R; what is not there: empty."""
     options = _read_options(rule, residual, clip, output, decayed_prediction, normalize_qk, scale)
     x = Operands(q, k, v, g, beta, gamma, cu_seqlens)
-    saved = Saved(_absent(r), _absent(saved_S), _absent(saved_R))
+    saved = Saved(*(_absent(part) for part in (r, saved_S, saved_R, inverses)))
     with _current(q.device):
         gradients = fused_backward(x, options, saved, do, dS, dR)
     return tuple(_present(q, gradient) for gradient in gradients)  # type: ignore[return-value]
@@ -208,20 +213,21 @@ NUM_OPTIONS = 7
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *_, r, saved_S, saved_R = output
+    saved = output[3:]
     # gradients that do not arrive stay None
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(r, saved_S, saved_R)
-    ctx.save_for_backward(*inputs[: NUM_TENSORS - 2], r, saved_S, saved_R)
+    ctx.mark_non_differentiable(*saved)
+    ctx.save_for_backward(*inputs[: NUM_TENSORS - 2], *saved)
     ctx.options = inputs[NUM_TENSORS : NUM_TENSORS + NUM_OPTIONS]
     ctx.has_state = tuple(state is not None for state in inputs[NUM_TENSORS - 2 : NUM_TENSORS])
 
 
 def _backward(ctx: Any, do: Tensor | None, dS: Tensor | None, dR: Tensor | None, *_: object) -> tuple[Any, ...]:
-    *x, r, saved_S, saved_R = ctx.saved_tensors
+    saved = ctx.saved_tensors
+    x = saved[: NUM_TENSORS - 2]
     if do is None:
         do = torch.zeros_like(x[2])
-    *gradients, d_gamma, d_S, d_R = fused_attention_backward(*x, r, saved_S, saved_R, do, dS, dR, *ctx.options)
+    *gradients, d_gamma, d_S, d_R = fused_attention_backward(*saved, do, dS, dR, *ctx.options)
     has_S, has_R = ctx.has_state
     return (
         *gradients,

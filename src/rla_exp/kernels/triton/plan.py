@@ -12,7 +12,15 @@ from torch import Tensor
 from rla_exp.kernels.options import Options
 
 CHECKPOINT_EVERY = 16
-"""Chunks between two stored states."""
+"""Chunks between two stored states, and after which a pass over one state tells the pass over the other."""
+ROWS = 12
+"""Rows of the gates' buffer [chunks, H, ROWS, C], float32.
+
+In this order: G_t, G_{t-1}, beta, gamma, 1/|k|, 1/|q| (1 where not normalized), and what scales: what a state holds at
+k, exp(G_t) / |k|; its prediction, exp(G_{t-1}) / |k| (decayed: exp(G_t) / |k|); what it gets, exp(G_C - G_t) / |k|;
+what o reads of S, scale exp(G_t) / |q| (sum: with G_{t-1}), and of R; and exp(G_C). Beyond a sequence's end G stays,
+beta and gamma are 0.
+"""
 SCRATCH_BYTES = 640 * 2**20
 """What the backward pass may take for states and matrices of chunks at a time; longer calls go in slices."""
 
@@ -47,16 +55,19 @@ class Switches:
         """Where each of a chunk's matrices is stored, and how many there are; a matrix that is not needed: -1."""
         needed = {
             "AT_READ_S": True,
-            "AT_TB": self.DELTA,
             "AT_PREDICT": self.FIT,
             "AT_READ_R": self.RESIDUAL,
-            "AT_TY": self.DELTA and self.RESIDUAL,
         }
         slots, count = {}, 0
         for name, is_needed in needed.items():
             slots[name] = count if is_needed else -1
             count += is_needed
         return slots | {"NUM_MATRICES": count}
+
+    @property
+    def num_inverses(self) -> int:
+        """Triangular systems of a chunk: of S, and of R."""
+        return self.DELTA * (1 + self.RESIDUAL)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,13 @@
 import triton
 import triton.language as tl
 
-from rla_exp.kernels.triton.chunks import chunk_span, load_matrix, load_state, load_tile, store_block, store_state
+from rla_exp.kernels.triton.chunks import (
+    chunk_span,
+    load_block,
+    load_tile,
+    place_in_all,
+    store_block,
+)
 
 
 # one binary for all lengths: what the self-check compiled is what runs
@@ -12,7 +18,7 @@ def replay_kernel(
     k,
     values,
     rows,
-    matrices,
+    inverses,
     checkpoints,
     states,
     reads,
@@ -23,8 +29,9 @@ def replay_kernel(
     LS,
     H,
     bound,
-    STRENGTH_ROW: tl.constexpr,
-    AT_T: tl.constexpr,
+    ROWS: tl.constexpr,
+    SECOND: tl.constexpr,
+    RESIDUAL: tl.constexpr,
     CLIPPED: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
@@ -35,13 +42,15 @@ def replay_kernel(
     DELTA: tl.constexpr,
     READ: tl.constexpr,
     VARLEN: tl.constexpr,
-    NUM_MATRICES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One memory, written at k with `values`: S with v and beta, or R with r and gamma; READ: also what it holds at k.
+    """One memory, written at k with `values`: S with v and beta, or R with r and gamma (SECOND).
+
+    READ: also what it holds at k.
 
     A program takes the chunks between two checkpoints; the program of any other chunk has nothing to do.
     """
+    INVERSES: tl.constexpr = 2 if RESIDUAL else 1
     v0 = tl.program_id(0) * BV
     index = tl.program_id(1).to(tl.int64)
     h = tl.program_id(2)
@@ -58,7 +67,7 @@ def replay_kernel(
         return
     dtype = k.dtype.element_ty
     i = tl.arange(0, C)
-    S = load_state(checkpoints, (first // EVERY + n + j // EVERY) * H + h, K, V, 0, v0, BK, BV)
+    S = load_block(checkpoints, (first // EVERY + n + j // EVERY) * H + h, K, V, v0, BK, BV)
     chunks = tl.minimum(EVERY, tl.cdiv(end - start, C))
     if not VARLEN:
         chunks = tl.minimum(chunks, J0 + LS - j)
@@ -67,23 +76,24 @@ def replay_kernel(
         at = (index + step) * H + h
         token = start + step * C
         S_low = S.to(dtype)
-        store_state(states, S_low, at, K, V, v0, BK, BV)
+        store_block(states, S_low, at, K, V, v0, BK, BV)
 
-        gates = rows + at * (8 * C)
+        gates = rows + at * (ROWS * C)
         G = tl.load(gates + i)
         G_last = tl.load(gates + C - 1)
-        strength = tl.load(gates + STRENGTH_ROW * C + i)
+        strength = tl.load(gates + (3 if SECOND else 2) * C + i)
         k_norm = tl.load(gates + 4 * C + i)
         k_tile = load_tile(k, token, end, h, H, K, 0, C, BK)
         value = load_tile(values, token, end, h, H, V, v0, C, BV).to(tl.float32)
-        if CLIPPED:
-            value = tl.clamp(value, -bound, bound)
+        if CLIPPED and SECOND:
+            value = tl.clamp(value, -bound, bound, propagate_nan=tl.PropagateNan.ALL)
         if READ:
             at_k = tl.dot(k_tile, S_low, input_precision=PRECISION) * k_norm[:, None]
-            store_block(reads, at_k, at, C, V, v0, BV)
+            store_block(reads, at_k, at, C, V, v0, C, BV)
         if DELTA:
+            inverse_at = (place_in_all(index + step, T, J0, LS, C, VARLEN) * H + h) * INVERSES + SECOND
             written = (strength[:, None] * (value - tl.exp(G)[:, None] * at_k)).to(dtype)
-            U = tl.dot(load_matrix(matrices, at * NUM_MATRICES + AT_T, C), written, input_precision=PRECISION)
+            U = tl.dot(load_block(inverses, inverse_at, C, C, 0, C, C), written, input_precision=PRECISION)
         else:
             U = strength[:, None] * value
         to_end = tl.exp(G_last - G) * k_norm

@@ -29,16 +29,13 @@ class Tiles:
     """The choices for one call."""
 
     C: int
+    inverses_warps: int
     prepare_warps: int
-    merge: str
-    """Precision of the products with an inverse."""
     forward: Tile
     replay: Tile
-    reverse: Tile
-    scores: Tile
+    reverse_S: Tile  # noqa: N815
+    reverse_R: Tile  # noqa: N815
     gradients: Tile
-    gradients_BK: int  # noqa: N815
-    """Columns of K in a block of the gradients of q and k."""
 
 
 def chunk_size(dtype: torch.dtype) -> int:
@@ -46,49 +43,58 @@ def chunk_size(dtype: torch.dtype) -> int:
     return 32 if dtype == torch.float32 else 64
 
 
-def choose_tiles(dtype: torch.dtype, K: int, V: int, *, num_heads: int, num_processors: int, pipelined: bool) -> Tiles:
+def choose_tiles(dtype: torch.dtype, K: int, V: int, *, predicted: bool, num_heads: int, gpu: Gpu) -> Tiles:
     """For heads of K and V columns (padded to powers of two).
 
     Args:
+        predicted: R is fed what S predicted, so that the passes over S load more.
         num_heads: heads of all sequences together, each a chain of chunks.
-        num_processors: of the GPU.
-        pipelined: the passes along the chain must load with cp.async (an old ptxas miscompiles the other form).
     """
     C = chunk_size(dtype)
     if dtype == torch.float32:
         narrow = Tile(min(V, 16), 8, 1)
-        return Tiles(C, 8, "ieee", narrow, narrow, narrow, narrow, narrow, min(K, 32))
+        return Tiles(C, 4, 8, narrow, narrow, narrow, narrow, narrow)
     # a chain cannot be cut along the sequence, but along V: with few heads more and narrower programs
-    few = num_heads * -(-V // 32) <= num_processors
-    # two stages of keys wider than 128 do not fit into shared memory
-    stages = 2 if (few or pipelined) and K <= 128 else 1
-    chain = Tile(min(V, 16 if few else 32), 4, stages)
+    few = num_heads * -(-V // 64) * 2 <= gpu.num_processors
+    # loads that are two chunks ahead, where shared memory holds them
+    ahead = K <= 128 and gpu.shared_memory >= 220 * 1024
+    BV = min(V, 64 if ahead and not few else 32)
+    stages = 3 if ahead else 2 if gpu.must_pipeline and K <= 128 else 1
     return Tiles(
         C=C,
+        # 2: then products are not Hopper's asynchronous ones, which raced where one's result enters the next
+        inverses_warps=2,
         prepare_warps=4,
-        # bf16 operands are 30 percent faster, but a near-collinear chunk loses too much, and they raced on Hopper
-        merge="tf32",
-        forward=chain,
+        forward=Tile(BV, 4, stages),
         replay=Tile(min(V, 64), 4, 2),
-        reverse=chain,
-        scores=Tile(min(V, 32), 8, 2),
-        gradients=Tile(min(V, 32), 8, 2),
-        gradients_BK=min(K, 128),
+        # what it needs of the prediction leaves no room for a third stage
+        reverse_S=Tile(BV, 4, min(stages, 2) if predicted and BV > 32 else stages),
+        reverse_R=Tile(BV, 4, stages),
+        gradients=Tile(min(V, 64 if ahead else 32), 8, 2),
     )
 
 
-@cache
-def must_pipeline() -> bool:
+@dataclass(frozen=True)
+class Gpu:
+    """What the choice of tiles depends on."""
+
+    num_processors: int
+    """Streaming multiprocessors."""
+    shared_memory: int
+    """Bytes that a program may take."""
+    must_pipeline: bool
     """Whether Triton's ptxas is one that miscompiles unpipelined loads."""
+
+
+@cache
+def gpu_of(device: torch.device) -> Gpu:
+    """Of a device; elsewhere, where Triton interprets or compiles ahead of time, a Hopper GPU."""
     import triton
 
     version = str(triton.knobs.nvidia.ptxas.version)
-    return tuple(int(part) for part in version.split(".")[:2]) < RIGHT_PTXAS
-
-
-@cache
-def num_processors(device: torch.device) -> int:
-    """Streaming multiprocessors; of a CPU, where Triton interprets, 1."""
+    must_pipeline = tuple(int(part) for part in version.split(".")[:2]) < RIGHT_PTXAS
     if device.type != "cuda":
-        return 1
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+        return Gpu(132, 227 * 1024, must_pipeline)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    found = triton.runtime.driver.active.utils.get_device_properties(index)
+    return Gpu(found["multiprocessor_count"], found["max_shared_mem"], must_pipeline)

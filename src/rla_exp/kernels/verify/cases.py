@@ -34,6 +34,10 @@ SCENARIOS = (
     Scenario(name="1000 tokens", lengths=(1000,), launches=20),
     Scenario(name="4113 tokens", lengths=(4113,)),
     Scenario(name="packed", lengths=(15, 1, 0, 64, 65, 300, 0)),
+    # other tiles are chosen where there are more heads than a GPU has processors
+    Scenario(name="many heads", lengths=(200,), batch_size=24, num_heads=4),
+    Scenario(name="many heads, no gradients", lengths=(200,), batch_size=24, num_heads=4, gradients=False),
+    Scenario(name="many heads, packed", lengths=(65, 1, 0, 130) * 6, num_heads=4),
     Scenario(name="decay 1", lengths=(200,), decay="1"),
     Scenario(name="no decay", lengths=(130,), decay="none"),
     Scenario(name="decay 1e-4", lengths=(200,), decay="1e-4"),
@@ -45,7 +49,16 @@ SCENARIOS = (
     Scenario(name="all clipped", lengths=(200,), clipped="all"),
     Scenario(name="near-collinear keys", lengths=(200,), collinear=True, beta="near 1"),
 )
-QUICK_SCENARIOS = ("step", "65 tokens", "1000 tokens", "packed", "decay 1e-4", "all clipped", "near-collinear keys")
+QUICK_SCENARIOS = (
+    "step",
+    "65 tokens",
+    "1000 tokens",
+    "packed",
+    "many heads",
+    "decay 1e-4",
+    "all clipped",
+    "near-collinear keys",
+)
 
 
 def option_sets() -> list[Options]:
