@@ -99,16 +99,19 @@ def _residual(model: ModelConfig) -> Iterator[Problem]:
 def _mqar(data: MqarConfig) -> Iterator[Problem]:
     for split in ("train", "valid", "test"):
         for index, segment in enumerate(getattr(data, split)):
-            place = f"data.{split}.{index}.length"
-            if segment.length % 2 or segment.length < 4 * segment.num_pairs:
+            name = f"data.{split}.{index}"
+            least = 2 * (segment.writes + 1)
+            if segment.length % 2 or segment.length < least * segment.num_pairs:
                 yield Problem(
-                    (place, f"data.{split}"),
-                    f"{place}={segment.length}: must be even and at least 4 times num_pairs={segment.num_pairs}",
+                    (f"{name}.length", f"data.{split}"),
+                    f"{name}.length={segment.length}: must be even and at least {least} times "
+                    f"num_pairs={segment.num_pairs}",
                 )
-            if segment.length >= data.vocab_size:
+            if 4 * segment.num_pairs >= data.vocab_size:
                 yield Problem(
-                    (place, f"data.{split}", "data.vocab_size"),
-                    f"{place}={segment.length}: must be less than data.vocab_size={data.vocab_size}",
+                    (f"{name}.num_pairs", f"data.{split}", "data.vocab_size"),
+                    f"{name}.num_pairs={segment.num_pairs}: must be less than a quarter of "
+                    f"data.vocab_size={data.vocab_size}",
                 )
     lengths = sorted({segment.length for segment in data.train})
     if data.order == "mixed" and len(lengths) > 1:

@@ -130,11 +130,13 @@ class MqarSegment:
     __pydantic_config__ = STRICT
 
     length: TwoOrMore
-    """Tokens a sequence; even, at least 4 times num_pairs."""
+    """Tokens a sequence; even, at least 2 (writes + 1) times num_pairs."""
     num_pairs: Count
-    """Key-value pairs a sequence."""
+    """Keys a sequence, each with a value; fewer than a quarter of vocab_size."""
     num_examples: Count
     """Sequences in the segment."""
+    writes: Count = 1
+    """How often each key gets a value, in random order among all keys; the last one counts. 1 is Zoology's task."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Multi-query associative recall (MQAR): generated sequences that ask a model for values it was told before.
 
-The rules are those of Zoology (Arora et al., 2024, arXiv 2312.04927), which the field compares by.
+The rules are those of Zoology (Arora et al., 2024, arXiv 2312.04927), which the field compares by; keys that are
+written more than once are ours.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def generate_mqar(
     length: int,
     num_pairs: int,
     vocab_size: int,
+    writes: int = 1,
     power_a: float = 0.01,
     random_non_queries: bool = True,
 ) -> tuple[IntArray, IntArray]:
@@ -42,24 +44,39 @@ def generate_mqar(
         labels     .   .   .   .   9   .   .   .  12   .   .   .
                    k1  v1  k2  v2  k2              k1
 
+    With writes = w > 1 the context has w n pairs: every key is written w times, all writes in one random order, so that
+    a key's last write may stand before another's first. A value holds until its key is written again, and the label is
+    the last one: a state that adds up what it is told answers with a mixture, one that corrects what it holds at the
+    key does not. The i-th writes of all keys have n distinct values, drawn anew for each i; the last ones are therefore
+    distinct as above, and an old value may be the current one of another key: which values were seen does not tell
+    which are valid. With w = 2, length = 12:
+
+        position   0   1   2   3   4   5   6   7   8   9  10  11
+        tokens     3  12   5   9   5  14   3  10   3   6   5  13
+        labels     .   .   .   .   .   .   .   .  10   .  14   .
+                   k1  v1  k2  v2  k2  v2' k1  v1' k1      k2
+
     Args:
-        num_pairs: n; needs 4 n <= length.
-        length: even, below vocab_size.
+        num_pairs: n, the number of keys; below a quarter of vocab_size.
+        writes: w; context and queries need 2 n (w + 1) <= length.
+        length: even.
     """
     half = vocab_size // 2
-    context = 2 * num_pairs
+    context = 2 * num_pairs * writes
     keys = _distinct(rng, num_examples, num_pairs, 1, half)
-    values = _distinct(rng, num_examples, num_pairs, half, vocab_size)
+    values = np.stack([_distinct(rng, num_examples, num_pairs, half, vocab_size) for _ in range(writes)], axis=-1)
+    places = _draw_places(rng, num_examples, num_pairs, writes)
     slots = _draw_slots(rng, num_examples, num_pairs, (length - context) // 2, power_a)
 
     shape = (num_examples, length)
     tokens = rng.integers(vocab_size, size=shape) if random_non_queries else np.zeros(shape, dtype=np.int64)
     labels = np.full(shape, IGNORE, dtype=np.int64)
-    tokens[:, 0:context:2] = keys
-    tokens[:, 1:context:2] = values
+    for i in range(writes):
+        np.put_along_axis(tokens, 2 * places[..., i], keys, axis=1)
+        np.put_along_axis(tokens, 2 * places[..., i] + 1, values[..., i], axis=1)
     queries = context + 2 * slots
     np.put_along_axis(tokens, queries, keys, axis=1)
-    np.put_along_axis(labels, queries, values, axis=1)
+    np.put_along_axis(labels, queries, values[..., -1], axis=1)
     return tokens, labels
 
 
@@ -80,6 +97,16 @@ def _distinct(rng: np.random.Generator, rows: int, count: int, low: int, high: i
         drawn[open_rows[row], by_value[row, place + 1]] = rng.integers(low, high, size=row.size)
         open_rows = open_rows[np.unique(row)]
     return drawn
+
+
+def _draw_places(rng: np.random.Generator, rows: int, count: int, writes: int) -> IntArray:
+    """int64 [rows, count, writes]: which of the context's pairs is the i-th write of each key, rising along i.
+
+    Keys are in random order themselves: where each is written once they stay in it, as the field has them.
+    """
+    in_order = np.tile(np.arange(count * writes), (rows, 1))
+    drawn = in_order if writes == 1 else rng.permuted(in_order, axis=1)
+    return np.sort(drawn.reshape(rows, count, writes), axis=-1)
 
 
 def _draw_slots(rng: np.random.Generator, rows: int, count: int, num_slots: int, power_a: float) -> IntArray:
@@ -178,6 +205,7 @@ def _segments(config: MqarConfig, split: Split, seed: int) -> list[_Segment]:
             length=spec.length,
             num_pairs=spec.num_pairs,
             vocab_size=config.vocab_size,
+            writes=spec.writes,
             power_a=config.power_a,
             random_non_queries=config.random_non_queries,
         )
@@ -230,11 +258,15 @@ def _segment_problems(key: str, spec: MqarSegment, vocab_size: int) -> list[str]
         problems.append(f"{key}.num_pairs={spec.num_pairs}: must be at least 1")
     if spec.length < 1 or spec.length % 2:
         problems.append(f"{key}.length={spec.length}: must be even and positive, since queries stand at even places")
-    if spec.length >= vocab_size:
-        problems.append(f"{key}.length={spec.length}: must be below data.vocab_size={vocab_size}")
-    if 4 * spec.num_pairs > spec.length:
+    if spec.writes < 1:
+        problems.append(f"{key}.writes={spec.writes}: must be at least 1")
+    if 4 * spec.num_pairs >= vocab_size:
+        problems.append(f"{key}.num_pairs={spec.num_pairs}: must be below a quarter of data.vocab_size={vocab_size}")
+    needed = spec.num_pairs * 2 * (spec.writes + 1)
+    if needed > spec.length:
         problems.append(
-            f"{key}.num_pairs={spec.num_pairs}: {spec.length} tokens hold at most {spec.length // 4} pairs "
-            f"(context and queries take 4 a pair); lower num_pairs or raise {key}.length to {4 * spec.num_pairs}"
+            f"{key}.num_pairs={spec.num_pairs}: {spec.length} tokens hold at most "
+            f"{spec.length // (2 * (spec.writes + 1))} pairs (context and queries take {2 * (spec.writes + 1)} a pair); "
+            f"lower num_pairs or raise {key}.length to {needed}"
         )
     return problems
