@@ -43,8 +43,13 @@ HUB = "data=files data.source=hub"
         ),
         ("model=mamba2 model.decay=none", "model.decay=none", "model.write=dt (Mamba-2's form) needs learned"),
         ("data.valid.0.length=63", "data.valid.0.length=63", "must be even and at least 4 times num_pairs=4"),
-        ("data.test.2.num_pairs=17", "data.test.2.length=64", "must be even and at least 4 times num_pairs=17"),
-        ("data.valid.0.length=256", "data.valid.0.length=256", "must be less than data.vocab_size=66"),
+        ("data.test.2.length=60", "data.test.2.length=60", "must be even and at least 4 times num_pairs=16"),
+        ("data.test.0.writes=9", "data.test.0.length=64", "must be even and at least 20 times num_pairs=4"),
+        (
+            "data.test.1.num_pairs=17 data.test.1.length=256",
+            "data.test.1.num_pairs=17",
+            "must be less than a quarter of data.vocab_size=66",
+        ),
         (
             "data.train.0.length=32",
             "data.order=mixed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +17,8 @@ from rla_exp.data.mqar import generate_mqar
 from rla_exp.errors import ConfigError
 
 
-def segment(length: int, num_pairs: int, num_examples: int) -> MqarSegment:
-    return MqarSegment(length=length, num_pairs=num_pairs, num_examples=num_examples)
+def segment(length: int, num_pairs: int, num_examples: int, writes: int = 1) -> MqarSegment:
+    return MqarSegment(length=length, num_pairs=num_pairs, num_examples=num_examples, writes=writes)
 
 
 @pytest.fixture
@@ -38,42 +39,94 @@ def mqar_config() -> Callable[..., MqarConfig]:
     return make
 
 
-def assert_follows_rules(tokens: list[int], labels: list[int], num_pairs: int, vocab_size: int) -> None:
+def assert_follows_rules(
+    tokens: list[int], labels: list[int], num_pairs: int, vocab_size: int, writes: int = 1
+) -> None:
     """The rules read off one sequence, without any of the generator's own arithmetic."""
-    keys, values = tokens[0 : 2 * num_pairs : 2], tokens[1 : 2 * num_pairs : 2]
-    assert len(set(keys)) == len(set(values)) == num_pairs
-    assert all(1 <= key < vocab_size // 2 for key in keys)
-    assert all(vocab_size // 2 <= value < vocab_size for value in values)
+    context = 2 * num_pairs * writes
+    written: dict[int, list[int]] = {}
+    for key, value in zip(tokens[0:context:2], tokens[1:context:2], strict=True):
+        written.setdefault(key, []).append(value)
+    assert len(written) == num_pairs
+    assert all(1 <= key < vocab_size // 2 for key in written)
+    for values in zip(*written.values(), strict=True):
+        assert len(set(values)) == num_pairs
+        assert all(vocab_size // 2 <= value < vocab_size for value in values)
     asked = [place for place, label in enumerate(labels) if label != -100]
-    assert all(place >= 2 * num_pairs and place % 2 == 0 for place in asked)
-    assert sorted(tokens[place] for place in asked) == sorted(keys)
-    memory = dict(zip(keys, values, strict=True))
+    assert all(place >= context and place % 2 == 0 for place in asked)
+    assert sorted(tokens[place] for place in asked) == sorted(written)
+    memory = {key: values[-1] for key, values in written.items()}
+    assert all(len(values) == writes for values in written.values())
     assert [labels[place] for place in asked] == [memory[tokens[place]] for place in asked]
     assert all(0 <= token < vocab_size for token in tokens)
 
 
 @pytest.mark.parametrize(
-    ("length", "num_pairs", "vocab_size"),
-    [(64, 4, 8192), (64, 16, 65), (16, 4, 17), (256, 64, 8192), (4, 1, 6)],
+    ("length", "num_pairs", "vocab_size", "writes"),
+    [
+        (64, 4, 8192, 1),
+        (64, 16, 65, 1),
+        (16, 4, 17, 1),
+        (256, 64, 8192, 1),
+        (4, 1, 6, 1),
+        (64, 8, 66, 3),
+        (48, 4, 17, 2),
+        (128, 1, 6, 63),
+    ],
 )
 @pytest.mark.parametrize("random_non_queries", [True, False])
-def test_sequences_follow_the_rules(length, num_pairs, vocab_size, random_non_queries):
+def test_sequences_follow_the_rules(length, num_pairs, vocab_size, writes, random_non_queries):
     tokens, labels = generate_mqar(
         np.random.default_rng(0),
         num_examples=300,
         length=length,
         num_pairs=num_pairs,
         vocab_size=vocab_size,
+        writes=writes,
         random_non_queries=random_non_queries,
     )
     assert tokens.shape == labels.shape == (300, length)
     for row_tokens, row_labels in zip(tokens.tolist(), labels.tolist(), strict=True):
-        assert_follows_rules(row_tokens, row_labels, num_pairs, vocab_size)
-    filler = (labels == -100) & (np.arange(length) >= 2 * num_pairs)
+        assert_follows_rules(row_tokens, row_labels, num_pairs, vocab_size, writes)
+    filler = (labels == -100) & (np.arange(length) >= 2 * num_pairs * writes)
     if random_non_queries:
         assert len(np.unique(tokens[filler])) > min(vocab_size, filler.sum()) / 2
     else:
         assert (tokens[filler] == 0).all()
+
+
+def test_keys_written_once_are_the_fields_sequences_bit_for_bit():
+    # recorded before keys could be written more than once
+    whole = hashlib.sha256()
+    for length, num_pairs, vocab_size, random in ((64, 4, 8192, True), (64, 16, 66, True), (16, 4, 17, False)):
+        for part in generate_mqar(
+            np.random.default_rng(5),
+            num_examples=500,
+            length=length,
+            num_pairs=num_pairs,
+            vocab_size=vocab_size,
+            random_non_queries=random,
+        ):
+            whole.update(part.astype("<i8").tobytes())
+    assert whole.hexdigest() == "47d235cbadeba781e48d3ef9220cf691838d9a296b8566b60e677e487544278b"
+
+
+def test_the_order_of_writes_is_uniform():
+    # 2 keys written twice: the place of the first key's writes is one of 3 choices of equal probability
+    n = 30_000
+    tokens, labels = generate_mqar(
+        np.random.default_rng(3), num_examples=n, length=12, num_pairs=2, vocab_size=64, writes=2
+    )
+    context = tokens[:, 0:8:2]
+    as_first = context == context[:, [0]]
+    assert (as_first.sum(axis=1) == 2).all()
+    share = np.bincount(np.argmax(as_first[:, 1:], axis=1), minlength=3) / n
+    assert np.abs(share - 1 / 3).max() < 4.5 * np.sqrt(2 / 9 / n)
+    # an old value comes back as the other key's current one, or as its own, with probability 1/32 each
+    last = np.where(labels == -100, 0, labels)
+    old = np.array([row[1] for row in tokens])
+    current_of_any = (last == old[:, None]).any(axis=1)
+    assert abs(current_of_any.mean() - 2 / 32) < 4.5 * np.sqrt(2 / 32 * 30 / 32 / n)
 
 
 def test_slots_are_drawn_one_by_one_with_the_power_law():
@@ -195,22 +248,25 @@ def test_every_impossible_setting_is_named(mqar_config, tmp_path):
         batch_size=0,
         power_a=0.0,
         order="mixed",
-        train=[segment(32, 2, 8), segment(15, 4, 0)],
+        train=[segment(32, 8, 8), segment(15, 4, 0)],
         valid=[],
-        test=[segment(16, 0, 8)],
+        test=[segment(16, 0, 8), segment(28, 4, 8, writes=3), segment(30, 2, 8, writes=0)],
     )
     with pytest.raises(ConfigError) as raised:
         build_data(config, seed=0, cache_dir=tmp_path)
     for problem in (
         "data.batch_size=0: must be at least 1",
         "data.power_a=0.0: must be above 0",
-        "data.train[0].length=32: must be below data.vocab_size=32",
+        "data.train[0].num_pairs=8: must be below a quarter of data.vocab_size=32",
         "data.train[1].length=15: must be even",
         "data.train[1].num_examples=0: must be at least 1",
         "data.train[1].num_pairs=4: 15 tokens hold at most 3 pairs",
         "data.valid is empty",
         "data.test[0].num_pairs=0: must be at least 1",
+        "data.test[1].num_pairs=4: 28 tokens hold at most 3 pairs (context and queries take 8 a pair); "
+        "lower num_pairs or raise data.test[1].length to 32",
+        "data.test[2].writes=0: must be at least 1",
         "data.order=mixed needs training segments of one length, they have [15, 32]",
     ):
         assert sum(re.search(re.escape(problem), text) is not None for text in raised.value.problems) == 1, problem
-    assert len(raised.value.problems) == 9
+    assert len(raised.value.problems) == 11
