@@ -259,14 +259,13 @@ def _segment_problems(key: str, spec: MqarSegment, vocab_size: int) -> list[str]
     if spec.length < 1 or spec.length % 2:
         problems.append(f"{key}.length={spec.length}: must be even and positive, since queries stand at even places")
     if spec.writes < 1:
-        problems.append(f"{key}.writes={spec.writes}: must be at least 1")
+        return [*problems, f"{key}.writes={spec.writes}: must be at least 1"]
     if 4 * spec.num_pairs >= vocab_size:
         problems.append(f"{key}.num_pairs={spec.num_pairs}: must be below a quarter of data.vocab_size={vocab_size}")
-    needed = spec.num_pairs * 2 * (spec.writes + 1)
-    if needed > spec.length:
+    each = 2 * (spec.writes + 1)
+    if each * spec.num_pairs > spec.length:
         problems.append(
-            f"{key}.num_pairs={spec.num_pairs}: {spec.length} tokens hold at most "
-            f"{spec.length // (2 * (spec.writes + 1))} pairs (context and queries take {2 * (spec.writes + 1)} a pair); "
-            f"lower num_pairs or raise {key}.length to {needed}"
+            f"{key}.num_pairs={spec.num_pairs}: {spec.length} tokens hold at most {spec.length // each} pairs (context "
+            f"and queries take {each} a pair); lower num_pairs or raise {key}.length to {each * spec.num_pairs}"
         )
     return problems
