@@ -141,10 +141,17 @@ def test_records_beside_few_text_files_do_not_keep_them_whole(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".md", ".rst", ".TXT", ".md.gz", ".rst.xz"])
-def test_text_keeps_its_bytes(tmp_path, suffix):
-    content = "\ufeffWindows\r\nold Mac\rUnix\nno end ☕".encode()
-    write(tmp_path / f"text{suffix}", content)
-    assert "".join(read(tmp_path / f"text{suffix}")).encode() == content
+def test_text_keeps_all_but_the_form_of_its_line_ends(tmp_path, suffix):
+    write(tmp_path / f"text{suffix}", "\ufeffWindows\r\nold Mac\rUnix\n\n form\x0cfeed\u2028no end ☕".encode())
+    assert read(tmp_path / f"text{suffix}") == ["\ufeffWindows\nold Mac\nUnix\n\n form\x0cfeed\u2028no end ☕"]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".txt.gz"])
+def test_a_line_end_is_one_where_blocks_are_read_meet(tmp_path, suffix):
+    # lines of 7 bytes put line ends at every offset of the blocks of 8 KiB that are read, and end the 10 MiB that are
+    # decoded at once within a line
+    write(tmp_path / f"text{suffix}", b"seven\r\n" * 2_000_000)
+    assert "".join(read(tmp_path / f"text{suffix}")) == "seven\n" * 2_000_000
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])

@@ -23,7 +23,7 @@ from rla_exp.data.stdlib import stdlib_documents, stdlib_files, stdlib_root
 from rla_exp.errors import DataError
 
 # raise a source's when the same input would give other documents
-_VERSIONS = {"hub": 1, "files": 2, "stdlib_docs": 1, "stdlib_code": 1}
+_VERSIONS = {"hub": 1, "files": 3, "stdlib_docs": 1, "stdlib_code": 1}
 _TEXT, _ENDS, _HASHES, _FIXED = "text.utf8", "ends.npy", "hashes.npy", "fixed.npy"
 _HASH_RANGE = 2**64
 
