@@ -55,3 +55,15 @@ def test_dense_sequences_have_no_distractors(tmp_path):
         assert batch.tokens.shape == (256, 4 * pairs)
         queried = (batch.labels != -100).sum(1)
         assert (queried == pairs).all()
+
+
+def test_rewritten_keys_ask_for_the_last_of_three_values(tmp_path):
+    data = build_data(preset("mqar_rewrites"), seed=0, cache_dir=tmp_path)
+    for index, pairs in zip((0, 4, 8), (4, 8, 16), strict=True):
+        batch = data.eval_batch("test", index)
+        assert batch.tokens.shape == (256, 8 * pairs)
+        for row, wanted in zip(batch.tokens.tolist(), batch.labels.tolist(), strict=True):
+            last = dict(zip(row[0 : 6 * pairs : 2], row[1 : 6 * pairs : 2], strict=True))
+            assert {row[i]: wanted[i] for i in range(len(row)) if wanted[i] != -100} == last
+    # 40,000 sequences each of 4 and 8 keys in batches of 64
+    assert data.batches_per_epoch == 2 * 625
