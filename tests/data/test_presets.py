@@ -59,7 +59,7 @@ def test_dense_sequences_have_no_distractors(tmp_path):
 
 def test_rewritten_keys_ask_for_the_last_of_three_values(tmp_path):
     data = build_data(preset("mqar_rewrites"), seed=0, cache_dir=tmp_path)
-    for index, pairs in zip((0, 4, 8), (4, 8, 16), strict=True):
+    for index, pairs in zip((0, 4, 8, 12), (4, 8, 12, 16), strict=True):
         batch = data.eval_batch("test", index)
         assert batch.tokens.shape == (256, 8 * pairs)
         for row, wanted in zip(batch.tokens.tolist(), batch.labels.tolist(), strict=True):
