@@ -12,6 +12,10 @@ SEEDS ?=
 JOBS ?=
 # anything: train again what failed before
 RETRY ?=
+# where runs are trained, with its settings: LAUNCHER="slurm hydra.launcher.partition=gpu"
+LAUNCHER ?=
+# stop after so many minutes; the same command goes on
+MINUTES ?=
 OUT ?=
 # settings of the benchmark: make bench BENCH="quick=true"
 BENCH ?=
@@ -38,7 +42,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 reproduce-table: setup  ## train what is missing of TABLE (or all) at SCALE (smoke, cpu, gpu, paper) and write results/TABLE/SCALE/
-	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) $(if $(RETRY),retry_failed=true)
+	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) $(if $(RETRY),retry_failed=true) \
+		$(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(MINUTES),minutes=$(MINUTES))
 
 plan: setup  ## what TABLE at SCALE would cost, before anything starts: runs, tokens, parameters, memory, hours
 	@$(BIN)/rla-plan table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS))

@@ -7,90 +7,18 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from rla_exp.cli import table as command
+from rla_exp.cli import table_runs
 from rla_exp.cli.key_values import read_key_values
-from rla_exp.report import TableSpec
 from rla_exp.runs import RunFolder, Status
 from rla_exp.sweep import Job, pool
 
-TABLE = """
-title: A tiny table
-caption: Two rows.
-overrides:
-  - model.d_model=16
-  - model.head_dim_k=8
-  - model.head_dim_v=8
-  - data=mqar
-  - data.vocab_size=32
-  - data.batch_size=8
-  - "data.train=[{length:16,num_pairs:2,num_examples:16}]"
-  - "data.valid=[{length:16,num_pairs:2,num_examples:16}]"
-  - "data.test=[{length:16,num_pairs:2,num_examples:16}]"
-  - optim.warmup_steps=0
-reference: full
-groups:
-  rdn: {label: RDN, overrides: [model=rdn]}
-rows:
-  full: {label: full, overrides: [ablation=full]}
-  no_clip: {label: no clip, overrides: [ablation=no_clip]}
-studies:
-  mqar: {label: MQAR}
-columns:
-  accuracy:
-    {kind: metric, study: mqar, label: 2 pairs, metric: test/accuracy@2, direction: max, format: .3f, figure: true}
-  failed: {kind: failed, label: failed}
-scales:
-  smoke:
-    caption: Two steps.
-    lr_rule: none.
-    seeds: [0, 1]
-    overrides: [trainer.max_steps=2]
-    studies:
-      mqar: {}
-"""
+UseTables = Callable[[Path], None]
 Run = Callable[..., tuple[int, str, str]]
 FILES = {"table.md", "table.csv", "table.tex", "cells.json", "figure.png", "figure.svg"}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the table's description and its four runs."""
-    root = tmp_path_factory.mktemp("table")
-    (root / "tiny.yaml").write_text(TABLE)
-    with pytest.MonkeyPatch.context() as patch:
-        use_tables(patch, root)
-        assert command.main(["table=tiny", "scale=smoke", f"runs={root / 'runs'}", f"results={root / 'results'}"]) == 0
-    return root
-
-
-def use_tables(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Read tables from a folder of the test's own."""
-    load = TableSpec.load
-    patch.setattr(command, "table_names", lambda: sorted(file.stem for file in folder.glob("*.yaml")))
-    patch.setattr(
-        command, "TableSpec", SimpleNamespace(load=lambda name, scale, seeds: load(name, scale, seeds, folder=folder))
-    )
-
-
-@pytest.fixture
-def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """run("mixed=true") is the command over a copy of the trained runs: exit code, output, errors."""
-    use_tables(monkeypatch, trained)
-    # each run's folder hangs on its configuration, but for the paths
-    shutil.copytree(trained / "runs", tmp_path / "runs")
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = command.main(
-            ["table=tiny", "scale=smoke", f"runs={tmp_path / 'runs'}", f"results={tmp_path / 'results'}", *arguments]
-        )
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture
@@ -162,7 +90,7 @@ def test_failed_runs_are_retried_when_asked(run: Run, tmp_path: Path) -> None:
 def test_runs_of_other_sources_are_refused_before_training(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "sources_hash", lambda: "0" * 64)
+    monkeypatch.setattr(table_runs, "sources_hash", lambda: "0" * 64)
     assert run()[0] == 0
     shutil.rmtree(folders(tmp_path, "full")[0])
     code, _, err = run()
@@ -184,16 +112,16 @@ def test_interruption_writes_no_table(run: Run, tmp_path: Path, monkeypatch: pyt
     code, out, err = run("jobs=1")
     assert code == 130
     assert "SIGINT: waiting for the checkpoints of 1 runs" in out
-    assert err == "the table is not complete and was not written; the same command goes on\n"
+    assert err == "1 of 4 runs are left; the table was not written, and the same command goes on\n"
     assert list((tmp_path / "results" / "tiny" / "smoke").iterdir()) == []
 
 
 @pytest.mark.usefixtures("_no_processes")
 @pytest.mark.parametrize("setting", ["runs", "results"])
 def test_places_that_cannot_be_written_are_told_before_training(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], setting: str
+    trained: Path, tmp_path: Path, use_tables: UseTables, capsys: pytest.CaptureFixture[str], setting: str
 ) -> None:
-    use_tables(monkeypatch, trained)
+    use_tables(trained)
     (tmp_path / "file").write_text("")
     places = {"runs": tmp_path / "runs", "results": tmp_path / "results", setting: tmp_path / "file"}
     assert command.main(["table=tiny", "scale=smoke", *(f"{name}={path}" for name, path in places.items())]) == 1
@@ -208,8 +136,8 @@ def test_wrong_settings_are_answered_all_at_once(capsys: pytest.CaptureFixture[s
     assert command.main(["tabel=ablation", "jobs=0", "seeds=0,0", "scale", "mixed=yes", "runs=a", "runs=b"]) == 1
     assert capsys.readouterr().err.splitlines() == [
         "6 problems with the configuration:",
-        "  - tabel=ablation: there is no setting tabel; allowed: table, scale, seeds, jobs, runs, results, "
-        "benchmarks, data_dir, mixed, retry_failed; did you mean table?",
+        "  - tabel=ablation: there is no setting tabel; allowed: table, scale, seeds, jobs, launcher, "
+        "minutes, runs, results, benchmarks, data_dir, mixed, retry_failed, train, corpus; did you mean table?",
         "  - jobs=0: jobs is '0'; allowed: a whole number from 1 on",
         "  - seeds=0,0: seeds is '0,0'; allowed: distinct whole numbers from 0 on, as in 0,1,2",
         "  - scale: settings are written key=value; did you mean scale=...?",
@@ -252,14 +180,14 @@ def test_folders_with_any_name_can_be_used(run: Run, tmp_path: Path) -> None:
 
 
 def test_learning_rates_are_chosen_before_the_table_is_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, use_tables: UseTables, tiny_table: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rule = """
     learning_rates:
       mqar: {candidates: [1e-3, 1e-2], seeds: [0], share: 0.5, metric: valid/loss, direction: min}
 """
-    (tmp_path / "tiny.yaml").write_text(TABLE.replace("seeds: [0, 1]", "seeds: [0]").rstrip("\n") + rule)
-    use_tables(monkeypatch, tmp_path)
+    (tmp_path / "tiny.yaml").write_text(tiny_table.replace("seeds: [0, 1]", "seeds: [0]").rstrip("\n") + rule)
+    use_tables(tmp_path)
     places = [f"runs={tmp_path / 'runs'}", f"results={tmp_path / 'results'}"]
     assert command.main(["table=tiny", "scale=smoke", *places]) == 0
     out = capsys.readouterr().out
@@ -282,11 +210,11 @@ def test_learning_rates_are_chosen_before_the_table_is_trained(
 
 @pytest.mark.usefixtures("_no_processes")
 def test_all_tables_are_made_and_one_that_cannot_does_not_stop_the_others(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, use_tables: UseTables, tiny_table: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, text in {"a": TABLE.replace("title: ", "titel: "), "b": TABLE}.items():
+    for name, text in {"a": tiny_table.replace("title: ", "titel: "), "b": tiny_table}.items():
         (tmp_path / f"{name}.yaml").write_text(text)
-    use_tables(monkeypatch, tmp_path)
+    use_tables(tmp_path)
     code = command.main(["table=all", "scale=smoke", f"runs={trained / 'runs'}", f"results={tmp_path / 'results'}"])
     shown = capsys.readouterr()
     assert code == 1

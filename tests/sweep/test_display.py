@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,7 +83,7 @@ def test_plain_lines(make_job: MakeJob, clock: list[float]) -> None:
         running(jobs[1], 50)
         shown(Tick((jobs[1],)))
         shown(JobEnded(JobOutcome(job=jobs[1], state="failed", cause="the reason", seconds=31)))
-        shown(Stopping(signal.SIGTERM, ()))
+        shown(Stopping("SIGTERM", ()))
     assert stream.getvalue().splitlines() == [
         "[1/3] started b",
         "[1/3] about 1:30 left",

@@ -125,7 +125,8 @@ def test_signals_wait_for_checkpoints(make_job: MakeJob, number: signal.Signals)
     assert status.state == "interrupted"
     assert 0 < status.step < 1000
     assert int((jobs[0].folder / "checkpoint").read_text()) == status.step
-    assert [(event.signal, event.running) for event in events if isinstance(event, Stopping)] == [(number, (jobs[0],))]
+    stops = [(event.reason, event.running) for event in events if isinstance(event, Stopping)]
+    assert stops == [(number.name, (jobs[0],))]
     again = make_job("a", steps=status.step + 1)
     assert run_jobs([again], num_workers=1)[0].state == "done"
     assert result_of(again)["metrics"] == {"first_step": float(status.step)}

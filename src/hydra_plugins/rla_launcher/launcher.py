@@ -8,7 +8,6 @@ Hydra imports this module in every Hydra application of the environment, so that
 # dataclasses look up annotations that are text
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
-    from rla_exp.config import Composed
     from rla_exp.sweep import JobOutcome
+    from rla_exp.sweep.launch import Launch
 
 
 @dataclass
@@ -60,8 +59,8 @@ for name, node in (("processes", ProcessLauncherConf), ("slurm", SlurmLauncherCo
 class ProcessLauncher(Launcher):
     """Runs jobs at the same time, each in a process of its own; finished runs are skipped."""
 
-    def __init__(self, jobs: int | None = None) -> None:
-        self.jobs = jobs
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives before `launch`."""
@@ -89,19 +88,19 @@ class ProcessLauncher(Launcher):
         Raises:
             ConfigError: the settings have problems; nothing was started.
         """
-        from rla_exp.sweep.plan import compose_runs
-
-        setup_globals()
-        return self._run(compose_runs([filter_overrides(overrides) for overrides in job_overrides]))
-
-    def _run(self, runs: "list[Composed]") -> "list[JobOutcome]":
-        from rla_exp.errors import ConfigError
-        from rla_exp.sweep.plan import plan_jobs
+        from rla_exp.sweep.plan import compose_runs, plan_jobs
         from rla_exp.sweep.run import run_sweep
 
-        if self.jobs is not None and self.jobs < 1:
-            raise ConfigError([f"hydra.launcher.jobs={self.jobs}: must be 1 or more, or null for as many as fit"])
-        return run_sweep(plan_jobs(runs), num_workers=self.jobs)
+        setup_globals()
+        launch = self._launch()
+        runs = compose_runs([filter_overrides(overrides) for overrides in job_overrides])
+        jobs = plan_jobs(runs, has_gpu=launch.has_gpu)
+        return run_sweep(jobs, num_workers=launch.num_workers, start_workers=launch.start_workers)
+
+    def _launch(self) -> "Launch":
+        from rla_exp.sweep.launch import on_this_machine
+
+        return on_this_machine(self.settings)
 
     def _job_return(self, overrides: Sequence[str], number: int, outcome: "JobOutcome") -> JobReturn:
         from rla_exp.runs import read_result
@@ -123,32 +122,10 @@ class ProcessLauncher(Launcher):
 class SlurmLauncher(ProcessLauncher):
     """The same on a cluster: each run is a job of its own, and this process submits, watches and sums up."""
 
-    def __init__(self, jobs: int, gpu: bool, folder: str, **settings: Any) -> None:
-        super().__init__(jobs)
-        self.gpu, self.folder, self.settings = gpu, folder, settings
+    def _launch(self) -> "Launch":
+        from rla_exp.sweep.launch import on_cluster
 
-    def _run(self, runs: "list[Composed]") -> "list[JobOutcome]":
-        from rla_exp.errors import ConfigError
-        from rla_exp.runs.files import expand_home
-        from rla_exp.sweep.cluster import ClusterSettings, ClusterWorkers
-        from rla_exp.sweep.plan import plan_jobs
-        from rla_exp.sweep.run import run_sweep
-
-        problems = [
-            f"hydra.launcher.{key}={value}: must be 1 or more"
-            for key, value in {"jobs": self.jobs, "timeout_min": self.settings["timeout_min"]}.items()
-            if value is None or value < 1
-        ]
-        if self.settings["cluster"] not in ("slurm", "local"):
-            problems.append(f"hydra.launcher.cluster={self.settings['cluster']}: must be slurm or local")
-        if problems:
-            raise ConfigError(problems)
-        settings = ClusterSettings(
-            **{**self.settings, "setup": tuple(self.settings["setup"]), "sbatch": dict(self.settings["sbatch"])},
-            folder=expand_home(self.folder),
-        )
-        jobs = plan_jobs(runs, has_gpu=self.gpu)
-        return run_sweep(jobs, num_workers=self.jobs, start_workers=partial(ClusterWorkers, settings=settings))
+        return on_cluster(self.settings)
 
 
 def _raise_unless_finished(outcomes: Sequence["JobOutcome"]) -> None:

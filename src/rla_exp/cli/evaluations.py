@@ -2,77 +2,120 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rla_exp.errors import UserError
-from rla_exp.sweep.devices import available_cores
+from rla_exp.sweep.devices import available_cores, visible_devices
+from rla_exp.sweep.ending import Ending
+from rla_exp.sweep.job import Job
+from rla_exp.sweep.launch import Launch
+from rla_exp.sweep.tasks import run_tasks
+from rla_exp.sweep.time_limit import TimeLimit
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A suite on a run."""
+    """Suites on a run."""
 
-    run: Path
-    suite: str
+    job: Job
+    """That trained the run."""
+    lacking: Mapping[str, frozenset[str]]
+    """The tasks whose scores are not there yet, by suite."""
     limit: int | None
     """Documents of each task; None: all."""
     data_dir: Path | None
 
 
-def evaluate_runs(wanted: Sequence[Wanted], *, num_workers: int | None, on_gpu: bool) -> list[str]:
+def offered_tasks(suite: str, tasks: Collection[str], data_dir: Path | None) -> frozenset[str]:
+    """Those tasks of a suite that can be had: all of them where no folder has to offer their documents."""
+    if data_dir is None:
+        return frozenset(tasks)
+    # imported here, for lm-eval takes seconds
+    from rla_exp.eval.lm_eval_tasks import is_offered
+    from rla_exp.eval.suite import LmEvalSuite, load_suite
+
+    if not isinstance(load_suite(suite), LmEvalSuite):
+        return frozenset(tasks)
+    return frozenset(task for task in tasks if is_offered(task, data_dir))
+
+
+def evaluate_runs(wanted: Sequence[Wanted], launch: Launch, *, limit: TimeLimit | None = None) -> list[str]:
     """Run suites whose scores are not there yet, and say what could not be evaluated, a line each.
 
-    Tasks that a run has stored are not run again, so that the same call goes on after an interruption. On a GPU one run
-    at a time is evaluated, for batches fill it; on a CPU as many as there are cores, with one thread each.
+    Tasks that a run has stored are not run again, so that the same call goes on after an interruption. A GPU evaluates
+    one run at a time, for batches fill it; a CPU as many as there are cores, with one thread each.
+
+    Raises:
+        InterruptedRun: a signal or the time limit came.
     """
     # imported here, for it needs torch, which takes seconds
     from rla_exp.eval.suite import load_suite
 
-    for suite in dict.fromkeys(item.suite for item in wanted):
+    for suite in dict.fromkeys(suite for item in wanted for suite in item.lacking):
         load_suite(suite)
     if not wanted:
         return []
-    print(f"evaluating: {len(wanted)} suites of runs", flush=True)
-    problems = []
-    workers = 1 if on_gpu else min(num_workers or available_cores(), len(wanted))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        futures = {pool.submit(_evaluate, item, on_gpu=on_gpu): item for item in wanted}
-        for number, future in enumerate(as_completed(futures), start=1):
-            item = futures[future]
-            name = f"{item.run.parent.name}/{item.run.name} {item.suite}"
-            problem = future.result()
-            print(f"[{number}/{len(wanted)}] {'failed' if problem else 'done'} {name}", flush=True)
-            if problem:
-                problems.append(f"{name}: {problem}")
+    print(f"evaluating: {len(wanted)} runs", flush=True)
+    problems: list[str] = []
+    done = 0
+
+    def tell(job: Job, ending: Ending) -> None:
+        nonlocal done
+        done += 1
+        print(f"[{done}/{len(wanted)}] {ending.state} {job.name}", flush=True)
+        if ending.state != "done":
+            problems.append(f"{job.name}: {ending.cause}")
+
+    jobs = [_evaluation(item) for item in wanted]
+    run_tasks(
+        jobs, num_workers=_num_workers(jobs, launch), on_end=tell, start_workers=launch.start_workers, limit=limit
+    )
     return problems
 
 
-def _one_thread() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
+def _num_workers(jobs: Sequence[Job], launch: Launch) -> int:
+    if launch.has_gpu is not None:
+        assert launch.num_workers is not None
+        return launch.num_workers
+    return len(visible_devices(jobs)) or launch.num_workers or available_cores()
 
 
-def _evaluate(item: Wanted, *, on_gpu: bool) -> str | None:
-    """What went wrong, in words; None where the scores are stored."""
+def _evaluation(wanted: Wanted) -> Job:
+    """The job that evaluates a run: on the kind of device that trained it."""
+    job, on_gpu = wanted.job, wanted.job.device_type == "cuda"
+    return Job(
+        overrides=job.overrides,
+        folder=job.folder,
+        work=partial(_evaluate, job.folder, wanted.lacking, wanted.limit, wanted.data_dir, on_gpu=on_gpu),
+        device_type=job.device_type,
+        label=f"{job.name} {' '.join(wanted.lacking)}",
+    )
+
+
+def _evaluate(
+    folder: Path, lacking: Mapping[str, frozenset[str]], limit: int | None, data_dir: Path | None, *, on_gpu: bool
+) -> None:
     import torch
 
     from rla_exp.eval.evaluate import EvaluationSettings, evaluate_run
     from rla_exp.eval.restore import load_run
-    from rla_exp.eval.suite import load_suite
+    from rla_exp.eval.suite import LmEvalSuite, load_suite, narrowed
 
     if not on_gpu:
         torch.set_num_threads(1)
-    try:
-        run = load_run(item.run, device="cuda" if on_gpu else "cpu")
-        settings = EvaluationSettings(limit=item.limit, data_dir=item.data_dir)
-        evaluate_run(run, item.suite, load_suite(item.suite), settings)
-    except UserError as error:
-        return str(error)
-    except Exception as error:
-        # one run that cannot be evaluated does not stop the others
-        return f"{type(error).__name__}: {error}"
-    return None
+    run = load_run(folder, device="cuda" if on_gpu else "cpu")
+    problems = []
+    for name, tasks in lacking.items():
+        suite = narrowed(load_suite(name), tasks)
+        # other suites make their documents
+        files = data_dir if isinstance(suite, LmEvalSuite) else None
+        try:
+            evaluate_run(run, name, suite, EvaluationSettings(limit=limit, data_dir=files))
+        except UserError as error:
+            # a suite without its data does not stop the others
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise UserError("\n".join(problems))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,14 @@ def whole_number(text: str) -> int:
     """A whole number from 1 on."""
     number = int(text)
     if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    number = float(text)
+    if not 0 < number < math.inf:
         raise ValueError(text)
     return number
 

@@ -17,7 +17,7 @@ from rla_exp.report.cost import vocab_size
 from rla_exp.report.kernel_spec import CpuTimes, KernelSpec, is_kernel_table, load_kernel_spec
 from rla_exp.report.learning_rate import choose_learning_rates, selection_runs
 from rla_exp.report.plan import PlannedRun, describe_plan, format_hours, is_known, plan_studies
-from rla_exp.runs import RunFolder
+from rla_exp.runs.by_config import RunsByConfig
 from rla_exp.runs.files import expand_home
 from rla_exp.runs.result import read_result
 from rla_exp.sweep.plan import compose_runs
@@ -136,33 +136,22 @@ class _Finished:
     """The finished runs below a folder, by their configuration: the device that they need may not be here."""
 
     def __init__(self, runs: Path) -> None:
-        self._by_config: dict[str, Path] = {}
-        for file in runs.glob("*/*/seed*/result.json"):
-            config = RunFolder(file.parent).read_config()
-            if config is not None:
-                self._by_config[_comparable(config)] = file.parent
+        self._runs = RunsByConfig(runs)
 
     def look_up(self, request: RunRequest, run: Composed, parameters: int, matrix_parameters: int) -> PlannedRun:
         """The run with what is known of it."""
-        folder = self._by_config.get(_comparable(run.resolved))
-        result = None if folder is None else read_result(folder)
+        results = {folder: read_result(folder) for folder in self._runs.find(run.resolved)}
+        folder, result = next(((path, found) for path, found in results.items() if found is not None), (None, None))
         timing = {} if result is None else result.timing
         return PlannedRun(
             request=request,
             config=run.config,
             parameters=parameters,
             matrix_parameters=matrix_parameters,
-            folder=None if result is None else folder,
+            folder=folder,
             tokens_per_s=timing.get("tokens_per_s"),
             peak_mib=timing.get("peak_mib"),
         )
-
-
-def _comparable(resolved: dict[str, object]) -> str:
-    """A configuration without what does not change its numbers."""
-    return repr(
-        {key: value for key, value in sorted(resolved.items()) if key not in ("paths", "logger", "retry_failed")}
-    )
 
 
 if __name__ == "__main__":

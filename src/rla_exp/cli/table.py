@@ -7,36 +7,26 @@ anew where the table is complete.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rla_exp.cli.evaluations import Wanted, evaluate_runs
+from rla_exp.cli.evaluations import Wanted, evaluate_runs, offered_tasks
+from rla_exp.cli.hydra_settings import is_hydras
 from rla_exp.cli.kernel_table import make_kernel_table
-from rla_exp.cli.key_values import Key, describe_keys, read_key_values, seed_list, whole_number, yes_or_no
+from rla_exp.cli.key_values import Key, describe_keys, positive, read_key_values, seed_list, whole_number, yes_or_no
+from rla_exp.cli.launching import LOCAL, read_launch
 from rla_exp.cli.outcome import exit_code
-from rla_exp.errors import InterruptedRun, UserError
-from rla_exp.report import (
-    MixedRunsError,
-    RunRequest,
-    Table,
-    TableSpec,
-    check_writable,
-    collect,
-    render_rich,
-    table_names,
-    write_table,
-)
+from rla_exp.cli.table_runs import Found, TableRuns, Trained
+from rla_exp.errors import ConfigError, InterruptedRun, UserError
+from rla_exp.report import Table, TableSpec, check_writable, collect, render_rich, table_names, write_table
 from rla_exp.report.kernel_spec import is_kernel_table, load_kernel_spec
 from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
-from rla_exp.report.outcome import Outcome
-from rla_exp.runs import sources_hash
+from rla_exp.report.outcome import absent_scores, read_outcomes
 from rla_exp.runs.evaluations import read_scores
 from rla_exp.runs.files import expand_home
-from rla_exp.sweep.job import Job, JobOutcome
-from rla_exp.sweep.plan import compose_runs, plan_jobs
 from rla_exp.sweep.recorded import is_finished
-from rla_exp.sweep.run import run_sweep
+from rla_exp.sweep.time_limit import TimeLimit
 
 ALL = "all"
 
@@ -45,6 +35,12 @@ KEYS = {
     "scale": Key(str, "a scale of that table, such as smoke, cpu, gpu or paper", "how large; default cpu"),
     "seeds": Key(seed_list, "distinct whole numbers from 0 on, as in 0,1,2", "instead of the scale's own seeds"),
     "jobs": Key(whole_number, "a whole number from 1 on", "runs at a time; default as many as fit on the machine"),
+    "launcher": Key(
+        str, "local or slurm", "where runs are trained and evaluated; default local. hydra.launcher.KEY=... sets it up"
+    ),
+    "minutes": Key(
+        positive, "a number above 0", "stop after so long: what would not end in time is not begun, what runs is kept"
+    ),
     "runs": Key(expand_home, "a folder", "where runs are kept; default runs"),
     "results": Key(expand_home, "a folder", "the table goes to <results>/<table>/<scale>; default results"),
     "benchmarks": Key(expand_home, "a folder", "where kernel times are; default benchmarks"),
@@ -53,6 +49,14 @@ KEYS = {
     ),
     "mixed": Key(yes_or_no, "true or false", "show a table over different sources, devices or corpora; default false"),
     "retry_failed": Key(yes_or_no, "true or false", "train again what failed before; default false"),
+    "train": Key(
+        yes_or_no, "true or false", "false: only write the table, of runs that any machine has trained; default true"
+    ),
+    "corpus": Key(
+        str.lower,
+        "the first digits of its sha256",
+        "with train=false: show the runs on one corpus where there are more",
+    ),
 }
 
 HELP = f"""Train what a table lacks and write it. Run again it goes on where it stopped.
@@ -62,7 +66,8 @@ usage: rla-table [key=value ...]
 {describe_keys(KEYS)}
 
 Exit code 0: the table is complete; runs whose training diverged count as results. 1: runs failed, or a
-setting, file or folder has to be mended. 130: interrupted; no table was written, and the same command goes on."""
+setting, file or folder has to be mended. 130: interrupted, or out of time; no table was written, and the same command
+goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +78,36 @@ class TableSettings:
     scale: str = "cpu"
     seeds: tuple[int, ...] | None = None
     jobs: int | None = None
+    launcher: str = LOCAL
+    hydras: tuple[str, ...] = ()
+    """Settings of the launcher, as typed."""
+    minutes: float | None = None
     runs: Path = Path("runs")
     results: Path = Path("results")
     benchmarks: Path = Path("benchmarks")
     data_dir: Path | None = None
     mixed: bool = False
     retry_failed: bool = False
+    train: bool = True
+    corpus: str | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.corpus is not None and self.train:
+            problems.append(f"corpus={self.corpus}: has no effect without train=false")
+        if self.launcher != LOCAL and self.minutes is not None:
+            problems.append("minutes: has no effect on a cluster, whose jobs outlive the command; leave it out")
+        if not self.train:
+            chosen = {
+                "jobs": self.jobs is not None,
+                "minutes": self.minutes is not None,
+                "launcher": self.launcher != LOCAL or bool(self.hydras),
+                "data_dir": self.data_dir is not None,
+                "retry_failed": self.retry_failed,
+            }
+            problems += [f"{key}: has no effect with train=false" for key, is_set in chosen.items() if is_set]
+        if problems:
+            raise ConfigError(problems)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +116,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help", "help"} & set(arguments):
         print(HELP)
         return 0
-    return exit_code(lambda: make_tables(TableSettings(**read_key_values(arguments, KEYS))))
+    return exit_code(lambda: make_tables(read_settings(arguments)))
+
+
+def read_settings(arguments: Sequence[str]) -> TableSettings:
+    """What was typed.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    hydras = tuple(argument for argument in arguments if is_hydras(argument))
+    values = read_key_values([argument for argument in arguments if argument not in hydras], KEYS)
+    return TableSettings(**values, hydras=hydras)
 
 
 def make_tables(settings: TableSettings) -> None:
@@ -95,16 +135,17 @@ def make_tables(settings: TableSettings) -> None:
 
     Raises:
         UserError: a table could not be made, or runs of it failed; for `all` once, after the last table.
-        InterruptedRun: the sweep was asked to stop.
+        InterruptedRun: the sweep was asked to stop, or its time is over.
     """
+    runs = _runs(settings)
     if settings.table != ALL:
-        make_table(settings)
+        make_table(settings, runs)
         return
     problems = []
     for name in table_names():
         print(f"== {name}", flush=True)
         try:
-            make_table(replace(settings, table=name))
+            make_table(replace(settings, table=name), runs)
         except InterruptedRun:
             raise
         except UserError as error:
@@ -114,7 +155,20 @@ def make_tables(settings: TableSettings) -> None:
         raise UserError("\n".join([f"{len(problems)} tables have problems:", *(f"  - {text}" for text in problems)]))
 
 
-def make_table(settings: TableSettings) -> None:
+def _runs(settings: TableSettings) -> TableRuns:
+    if not settings.train:
+        return Found(settings.runs, settings.corpus)
+    launch = read_launch(settings.launcher, settings.hydras, jobs=settings.jobs, runs=settings.runs)
+    return Trained(
+        runs=settings.runs,
+        launch=launch,
+        retry_failed=settings.retry_failed,
+        mixed=settings.mixed,
+        limit=None if settings.minutes is None else TimeLimit.from_now(60 * settings.minutes),
+    )
+
+
+def make_table(settings: TableSettings, runs: TableRuns) -> None:
     """Train what is missing, write the table, print it.
 
     Raises:
@@ -129,45 +183,58 @@ def make_table(settings: TableSettings) -> None:
     # hours of training should not end at a folder that cannot be written
     folder = settings.results / spec.name / spec.scale
     check_writable(folder)
-    choices = _choose_learning_rates(spec, settings)
+    choices = _choose_learning_rates(spec, runs)
     spec = spec.with_learning_rates({(choice.row, choice.study): choice.lr for choice in choices if choice.lr})
     requests = spec.runs()
-    jobs = _plan(requests, settings)
-    folders = {request: job.folder for request, job in zip(requests, jobs, strict=True)}
+    folders = runs.folders(requests)
 
     def collected(*, mixed: bool) -> Table:
         return collect(spec, folders, mixed=mixed, choices=choices)
 
-    before = collected(mixed=settings.mixed)
-    if not settings.mixed:
-        _refuse_changed_sources(before.outcomes, jobs)
-    outcomes = run_sweep(jobs, num_workers=settings.jobs, detail=lambda: render_rich(collected(mixed=True)))
-    _refuse_interrupted(outcomes)
-    problems = _evaluate(spec, folders, settings, on_gpu=any(job.device_type == "cuda" for job in jobs))
+    # what cannot be compared is refused before the training, not after it
+    collected(mixed=settings.mixed)
+    problems = [runs.finish(requests, detail=lambda: render_rich(collected(mixed=True)))]
+    if isinstance(runs, Trained):
+        problems.append(_evaluate(spec, runs, settings))
+    if not settings.train or settings.data_dir is not None:
+        absent = absent_scores(spec, read_outcomes(spec, folders))
+        spec = spec.without_columns(absent, "Not evaluated")
     write_table(collected(mixed=settings.mixed), folder)
     print()
     print((folder / "table.md").read_text(encoding="utf-8"))
     print("written:", *(str(path) for path in sorted(folder.iterdir())), sep="\n  ")
-    _report_failures(outcomes)
-    if problems:
-        raise UserError("\n".join([f"{len(problems)} evaluations failed:", *(f"  - {text}" for text in problems)]))
+    told = [problem for problem in problems if problem is not None]
+    if told:
+        raise UserError("\n".join(told))
 
 
-def _evaluate(
-    spec: TableSpec, folders: Mapping[RunRequest, Path], settings: TableSettings, *, on_gpu: bool
-) -> list[str]:
-    """Score finished runs on the suites that columns show; what failed, a line each."""
+def _evaluate(spec: TableSpec, runs: Trained, settings: TableSettings) -> str | None:
+    """Score finished runs on the suites that columns show; what failed, in words."""
+    offered = {
+        suite: offered_tasks(suite, tasks, settings.data_dir)
+        for study in spec.studies
+        for suite, tasks in spec.score_tasks(study).items()
+    }
     wanted = []
     for request in spec.runs():
-        folder = folders[request]
-        keys = spec.score_keys(request.study)
-        if keys and is_finished(folder):
-            lacking = [suite for suite, names in keys.items() if not names <= read_scores(folder).keys()]
-            wanted += [Wanted(folder, suite, spec.evaluation_limit, settings.data_dir) for suite in lacking]
-    return evaluate_runs(wanted, num_workers=settings.jobs, on_gpu=on_gpu)
+        job = runs.jobs[request]
+        tasks = spec.score_tasks(request.study)
+        if tasks and is_finished(job.folder):
+            there = {tuple(key.split("/")[1:3]) for key in read_scores(job.folder)}
+            lacking = {
+                suite: frozenset(task for task in names & offered[suite] if (suite, task) not in there)
+                for suite, names in tasks.items()
+            }
+            lacking = {suite: names for suite, names in lacking.items() if names}
+            if lacking:
+                wanted.append(Wanted(job, lacking, spec.evaluation_limit, settings.data_dir))
+    failed = evaluate_runs(wanted, runs.launch, limit=runs.limit)
+    if not failed:
+        return None
+    return "\n".join([f"{len(failed)} runs could not be evaluated:", *(f"  - {text}" for text in failed)])
 
 
-def _choose_learning_rates(spec: TableSpec, settings: TableSettings) -> list[Choice]:
+def _choose_learning_rates(spec: TableSpec, runs: TableRuns) -> list[Choice]:
     """Train the candidates that the table's rules name, and choose.
 
     Raises UserError where a candidate failed otherwise than by divergence, or every candidate of a row diverged.
@@ -175,16 +242,12 @@ def _choose_learning_rates(spec: TableSpec, settings: TableSettings) -> list[Cho
     requests = selection_runs(spec)
     if not requests:
         return []
-    jobs = _plan(requests, settings)
-    folders = {request: job.folder for request, job in zip(requests, jobs, strict=True)}
-    if not settings.mixed:
-        runs = [run for choice in choose_learning_rates(spec, folders) for run in choice.runs]
-        _refuse_changed_sources(runs, jobs)
-    if not all(is_finished(job.folder) for job in jobs):
-        print(f"choosing learning rates: {len(jobs)} runs", flush=True)
-        outcomes = run_sweep(jobs, num_workers=settings.jobs)
-        _refuse_interrupted(outcomes)
-        _report_failures(outcomes)
+    folders = runs.folders(requests)
+    if not all(request in folders and is_finished(folders[request]) for request in requests):
+        print(f"choosing learning rates: {len(requests)} runs", flush=True)
+        problem = runs.finish(requests)
+        if problem is not None:
+            raise UserError(problem)
     choices = choose_learning_rates(spec, folders)
     hopeless = [f"{choice.row} {choice.study}" for choice in choices if choice.lr is None]
     if hopeless:
@@ -193,46 +256,3 @@ def _choose_learning_rates(spec: TableSpec, settings: TableSettings) -> list[Cho
             f"give smaller candidates in conf/table/{spec.name}.yaml"
         )
     return choices
-
-
-def _plan(requests: Sequence[RunRequest], settings: TableSettings) -> list[Job]:
-    extra = [f"paths.runs={_quoted(str(settings.runs))}"]
-    if settings.retry_failed:
-        extra.append("retry_failed=true")
-    runs = compose_runs([[*request.overrides, *extra] for request in requests])
-    return plan_jobs(runs, [request.label for request in requests])
-
-
-def _quoted(text: str) -> str:
-    """Text as a value in an override, whatever characters it has."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _refuse_changed_sources(runs: Sequence[Outcome], jobs: Sequence[Job]) -> None:
-    """Say before the training, not after it, that new runs would not compare with those that are there."""
-    stale = [run for run in runs if run.state == "done" and run.provenance.get("sources") != sources_hash()]
-    if not stale or all(is_finished(job.folder) for job in jobs):
-        return
-    raise MixedRunsError(
-        f"{len(stale)} finished runs of this table were computed by other sources than those here now, and the missing "
-        f"ones would not compare with them:\n"
-        + "\n".join(f"  - {run.folder}" for run in stale)
-        + "\nRemove these runs' folders, go back to their sources, or pass mixed=true to put all in one table."
-    )
-
-
-def _refuse_interrupted(outcomes: Sequence[JobOutcome]) -> None:
-    if any(outcome.state == "interrupted" for outcome in outcomes):
-        raise InterruptedRun("the table is not complete and was not written; the same command goes on")
-
-
-def _report_failures(outcomes: Sequence[JobOutcome]) -> None:
-    """Note runs that diverged, a result that the table counts; raise for those that failed otherwise."""
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    diverged = sum(outcome.diverged for outcome in failed)
-    if diverged:
-        print(f"note: {diverged} runs diverged; the table counts them as failed")
-    if len(failed) > diverged:
-        raise UserError(
-            f"{len(failed) - diverged} runs failed for other reasons than divergence; they are listed above"
-        )

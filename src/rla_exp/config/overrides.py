@@ -193,3 +193,8 @@ def _dotted(name: str) -> str:
 
 def _settable() -> dict[str, None]:
     return {name: None for name in schema_keys() if name not in GROUP_NAMES and name != "experiment"}
+
+
+def quoted(text: str) -> str:
+    """Text as a value in an override, whatever characters it has."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -47,6 +47,13 @@ class TaskSource:
     data_dir: Path | None
 
 
+def is_offered(name: str, data_dir: Path) -> bool:
+    """Whether `data_dir` has a folder for a task, or for members of a group, or the task needs none."""
+    own = task_manager([])
+    is_generated = name in own.task_index and "custom_dataset" in task_config(own, name)
+    return is_generated or (data_dir / name).is_dir() or any(data_dir.glob(f"{name}_*/"))
+
+
 @contextmanager
 def open_tasks(names: Sequence[str], suite: LmEvalSuite, data_dir: Path | None) -> Iterator[TaskSource]:
     """Find tasks, and their local files where `data_dir` is given.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,3 +97,13 @@ def read_suite(content: Any, file: Path) -> Suite:
             key = ".".join(map(str, details["loc"][2:])) or "kind"
             problems.append(f"{file}: {key}={details['input']!r}: {details['msg']}")
         raise ConfigError(problems) from None
+
+
+def narrowed(suite: Suite, tasks: Collection[str]) -> Suite:
+    """The suite with these of its tasks alone; whole where one of them is no entry of it, as a member of a group is."""
+    if isinstance(suite, MqarSuite):
+        return suite
+    if isinstance(suite, NeedleSuite):
+        return replace(suite, tasks=sorted(tasks))
+    kept = [name for name in suite.tasks if name in tasks]
+    return replace(suite, tasks=kept) if len(kept) == len(tasks) else suite

@@ -60,6 +60,11 @@ class ScoreColumn(ColumnFile):
         """How a run's scores name it."""
         return f"eval/{self.suite}/{self.metric}"
 
+    @property
+    def task(self) -> str:
+        """The task of the suite."""
+        return self.metric.partition("/")[0]
+
 
 class TraceColumn(ColumnFile):
     """A diagnostic over training, from metrics.jsonl: one number a run. A diverged run has one too, up to its end."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rla_exp.errors import NonFiniteError, UserError
-from rla_exp.report.columns import TraceColumn
+from rla_exp.report.columns import ScoreColumn, TraceColumn
 from rla_exp.report.spec import RunRequest, TableSpec
 from rla_exp.runs import RunFolder
 from rla_exp.runs.evaluations import read_scores
@@ -46,7 +46,7 @@ def read_outcomes(spec: TableSpec, folders: Mapping[RunRequest, Path]) -> list[O
         _with_more(
             read_outcome(request, folders.get(request)),
             folders.get(request),
-            scored=bool(spec.score_keys(request.study)),
+            scored=bool(spec.score_tasks(request.study)),
             traced=request.study in traced,
         )
         for request in spec.runs()
@@ -84,6 +84,16 @@ def _with_more(run: Outcome, path: Path | None, *, scored: bool, traced: bool) -
         return run
     scores = {key: score.value for key, score in read_scores(path).items()} if scored else {}
     return replace(run, scores=scores, lines=RunFolder(path).read_metrics() if traced else ())
+
+
+def absent_scores(spec: TableSpec, outcomes: Sequence[Outcome]) -> list[str]:
+    """The keys of the columns that show scores which not one run has."""
+    return [
+        key
+        for key, column in spec.columns.items()
+        if isinstance(column, ScoreColumn)
+        and not any(column.key in run.scores for run in outcomes if run.request.study == column.study)
+    ]
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def _method(spec: TableSpec, vocabulary_is_known: bool) -> list[str]:
     if spec.assumption is not None:
         overhead = f"{spec.assumption.seconds_a_run:g} s a run for its start, validation and test"
         said.append(f"Assumed: {spec.assumption.machine}; {overhead}.")
-    suites = sorted({suite for study in spec.studies for suite in spec.score_keys(study)})
+    suites = sorted({suite for study in spec.studies for suite in spec.score_tasks(study)})
     if suites:
         said.append(f"Evaluation suites: {', '.join(suites)}; their time is not estimated.")
     if not vocabulary_is_known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -196,13 +196,21 @@ class TableSpec:
         columns = {key: column for key, column in self.columns.items() if isinstance(column, PanelColumn)}
         return {key: column for key, column in columns.items() if column.figure}
 
-    def score_keys(self, study: str) -> dict[str, set[str]]:
-        """By evaluation suite, the scores that columns show of a study's runs."""
-        keys: dict[str, set[str]] = {}
+    def score_tasks(self, study: str) -> dict[str, set[str]]:
+        """By evaluation suite, the tasks whose scores columns show of a study's runs."""
+        tasks: dict[str, set[str]] = {}
         for column in self.columns.values():
             if isinstance(column, ScoreColumn) and column.study == study:
-                keys.setdefault(column.suite, set()).add(column.key)
-        return keys
+                tasks.setdefault(column.suite, set()).add(column.task)
+        return tasks
+
+    def without_columns(self, keys: Collection[str], why: str) -> TableSpec:
+        """The table without these columns, which its caption then names."""
+        if not keys:
+            return self
+        labels = ", ".join(self.columns[key].label for key in keys)
+        columns = {key: column for key, column in self.columns.items() if key not in keys}
+        return replace(self, columns=columns, caption=f"{self.caption} {why}: {labels}.")
 
     def runs(self) -> list[RunRequest]:
         """Every run of the table. Seed by seed, so that an unfinished table compares all rows."""

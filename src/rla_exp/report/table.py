@@ -191,7 +191,7 @@ def _wanted(column: AnyColumn, run: Outcome) -> tuple[list[str], Collection[str]
             return [column.metric], run.metrics
         case "timing":
             return [column.timing], run.timing
-        case "score" if any(key.startswith(f"eval/{column.suite}/") for key in run.scores):
+        case "score" if any(key.startswith(f"eval/{column.suite}/{column.task}/") for key in run.scores):
             return [column.key], run.scores
         case "trace" if not trace(run.lines, column):
             return [column.metric], {name for line in run.lines for name in line}

@@ -77,8 +77,8 @@ class PlainDisplay:
             case JobEnded(outcome) if outcome.state != "skipped":
                 cause = f": {outcome.cause}" if outcome.cause else ""
                 self._say(f"{place} {outcome.state} {outcome.job.name} after {duration(outcome.seconds)}{cause}")
-            case Stopping(number):
-                self._say(stopping_line(number.name, len(event.running)))
+            case Stopping(reason):
+                self._say(stopping_line(reason, len(event.running)))
         if time.monotonic() - self.last_report >= PLAIN_SECONDS:
             running = progress.running()
             self._say(f"{place} {overall_left(progress.seconds_left(running))}")
@@ -115,7 +115,7 @@ class LiveDisplay:
     def __call__(self, event: Event) -> None:
         self.progress.note(event)
         if isinstance(event, Stopping):
-            self.note = stopping_line(event.signal.name, len(event.running))
+            self.note = stopping_line(event.reason, len(event.running))
         if isinstance(event, JobEnded) and event.outcome.seconds == 0:
             # hundreds of these may come at once, at the start
             return
@@ -182,9 +182,9 @@ def describe(job: RunningJob) -> str:
     return ", ".join(parts)
 
 
-def stopping_line(signal_name: str, running: int) -> str:
+def stopping_line(reason: str, running: int) -> str:
     """What a stopping sweep says."""
-    return f"{signal_name}: waiting for the checkpoints of {running} runs (again to stop at once)"
+    return f"{reason}: waiting for the checkpoints of {running} runs (again to stop at once)"
 
 
 def first_line(text: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 
 from rla_exp.sweep.job import Job, JobOutcome
@@ -45,9 +44,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Stopping:
-    """A signal asked for the end: no more jobs start, and the running ones write their checkpoints."""
+    """A signal or the time limit asked for the end: no more jobs start, the running ones write their checkpoints."""
 
-    signal: signal.Signals
+    reason: str
+    """The signal's name, or "time limit"."""
     running: tuple[Job, ...]
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 from rla_exp.errors import RunError
 from rla_exp.runs.lock import is_locked
@@ -19,6 +16,8 @@ from rla_exp.sweep.job import Job, JobOutcome
 from rla_exp.sweep.processes import ProcessWorkers
 from rla_exp.sweep.queue import dequeue, enqueue
 from rla_exp.sweep.recorded import is_finished, recorded_failure, recorded_outcome
+from rla_exp.sweep.signals import signals_into
+from rla_exp.sweep.time_limit import TimeLimit
 from rla_exp.sweep.workers import StartWorkers, Workers
 
 TICK_SECONDS = 0.5
@@ -30,6 +29,7 @@ def run_jobs(
     num_workers: int,
     on_event: Callable[[Event], None] | None = None,
     start_workers: StartWorkers = ProcessWorkers,
+    limit: TimeLimit | None = None,
 ) -> list[JobOutcome]:
     """Run every job that has no result yet, at most `num_workers` at once, in the order given.
 
@@ -43,6 +43,7 @@ def run_jobs(
         num_workers: processes at a time, at least 1.
         on_event: called in this thread as things happen, twice a second at least while jobs run.
         start_workers: where the processes are: on this machine, or on a cluster.
+        limit: when all has to be over: what would not end before is not begun, and what runs then is interrupted.
 
     Returns:
         One outcome a job, in the order of the jobs.
@@ -70,8 +71,8 @@ def run_jobs(
     if waiting:
         try:
             enqueue(waiting)
-            pool = _Pool(waiting, start_workers(list(waiting), num_workers), emit, end)
-            with _signals_into(pool.received):
+            pool = _Pool(waiting, start_workers(list(waiting), num_workers), emit, end, limit)
+            with signals_into(pool.received):
                 pool.run()
         finally:
             # the pool takes out what it starts
@@ -92,20 +93,24 @@ class _Pool:
         workers: Workers,
         emit: Callable[[Event], None],
         end: Callable[[JobOutcome], None],
+        limit: TimeLimit | None,
     ) -> None:
-        self.waiting, self.workers, self.emit, self.end = waiting, workers, emit, end
+        self.waiting, self.workers, self.emit, self.end, self.limit = waiting, workers, emit, end, limit
         self.elsewhere: dict[Job, float] = {}
         """Runs that other sweeps train, and since when they are waited for."""
         self.received: list[signal.Signals] = []
         self.passed_on = 0
+        self.is_late = False
+        """The time limit was reached."""
 
     def run(self) -> None:
         try:
-            while self.workers.running or ((self.waiting or self.elsewhere) and not self.received):
+            while self.workers.running or ((self._may_start() or self.elsewhere) and not self.is_stopping):
                 self._start_what_fits()
                 self._collect()
                 self._look_elsewhere()
                 self._pass_on_signals()
+                self._keep_to_limit()
                 self.emit(Tick(self.workers.running))
         finally:
             # only an error of the sweep itself leaves workers here; they write their checkpoints and end
@@ -113,13 +118,27 @@ class _Pool:
             while self.workers.running:
                 self.workers.ended(TICK_SECONDS)
         for job in self.waiting:
-            self.end(JobOutcome(job=job, state="interrupted", cause="not started"))
+            # without a signal only the time limit leaves jobs here
+            cause = "not started" if self.received else "not started: the time limit"
+            self.end(JobOutcome(job=job, state="interrupted", cause=cause))
         for job in self.elsewhere:
             self.end(JobOutcome(job=job, state="interrupted", cause="another sweep trains it"))
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing is to begin any more."""
+        return bool(self.received) or self.is_late
+
+    def _may_start(self) -> Job | None:
+        """The next job; None where none waits that would end in time."""
+        return next((job for job in self.waiting if self.limit is None or self.limit.has_room_for(job)), None)
+
     def _start_what_fits(self) -> None:
-        while self.waiting and self.workers.has_room() and not self.received:
-            job = self.waiting.popleft()
+        while self.workers.has_room() and not self.is_stopping:
+            job = self._may_start()
+            if job is None:
+                return
+            self.waiting.remove(job)
             if is_finished(job.folder):
                 # by another sweep, since this one looked
                 self.end(JobOutcome(job=job, state="adopted"))
@@ -145,7 +164,7 @@ class _Pool:
                 self._leave_elsewhere(ended.job)
                 continue
             ending = ended.ending
-            if self.received and not ending.spoken:
+            if self.is_stopping and not ending.spoken:
                 ending = Ending("interrupted", "killed before its checkpoint; the last one stands")
             self.end(outcome_of(ended.job, ending, ended.seconds))
 
@@ -176,23 +195,11 @@ class _Pool:
             number = self.received[self.passed_on]
             self.workers.stop(number if self.passed_on == 0 else signal.SIGKILL)
             if self.passed_on == 0:
-                self.emit(Stopping(number, self.workers.running))
+                self.emit(Stopping(number.name, self.workers.running))
             self.passed_on += 1
 
-
-@contextmanager
-def _signals_into(received: list[signal.Signals]) -> Iterator[None]:
-    # handlers belong to the main thread; elsewhere the caller's own stay in force
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        received.append(signal.Signals(number))
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _keep_to_limit(self) -> None:
+        if self.limit is not None and self.limit.is_over and not self.is_stopping:
+            self.is_late = True
+            self.workers.stop(signal.SIGTERM)
+            self.emit(Stopping("time limit", self.workers.running))

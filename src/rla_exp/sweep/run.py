@@ -14,6 +14,7 @@ from rla_exp.sweep.job import Job, JobOutcome
 from rla_exp.sweep.pool import run_jobs
 from rla_exp.sweep.processes import ProcessWorkers
 from rla_exp.sweep.summary import summarize
+from rla_exp.sweep.time_limit import TimeLimit
 from rla_exp.sweep.workers import StartWorkers
 
 
@@ -24,6 +25,7 @@ def run_sweep(
     detail: Callable[[], RenderableType] | None = None,
     stream: TextIO | None = None,
     start_workers: StartWorkers = ProcessWorkers,
+    limit: TimeLimit | None = None,
 ) -> list[JobOutcome]:
     """Run jobs under a display and write the summary; the arguments are those of `run_jobs` and `sweep_display`.
 
@@ -37,7 +39,7 @@ def run_sweep(
     num_workers = num_workers or default_num_workers(jobs)
     total = len({job.folder for job in jobs})
     with sweep_display(total, detail=detail, stream=stream) as display:
-        outcomes = run_jobs(jobs, num_workers=num_workers, on_event=display, start_workers=start_workers)
+        outcomes = run_jobs(jobs, num_workers=num_workers, on_event=display, start_workers=start_workers, limit=limit)
     stream.write(summarize(outcomes) + "\n")
     stream.flush()
     return outcomes
