@@ -52,7 +52,8 @@ EFFECTS = (
     Effect(("model.rope_base",), needs=(("model.mixer", "attention"), ("model.rotary", True))),
     Effect(("model.decayed_prediction",), needs=(("model.decay", "learned"), ("model.decay", "fixed"))),
     Effect(("data.bpe_vocab_size",), needs=(("data.tokenizer", "bpe"),)),
-    Effect(("data.paths",), needs=(("data.source", "files"),)),
+    Effect(("data.paths", "data.test_paths"), needs=(("data.source", "files"),)),
+    Effect(("data.test_fraction",), needs=(("data.test_paths", []),)),
     Effect(("data.text_key",), needs=(("data.source", "files"), ("data.source", "hub"))),
     Effect(
         ("data.hub_name", "data.hub_config", "data.hub_revision", "data.streaming"), needs=(("data.source", "hub"),)

@@ -122,7 +122,7 @@ def _mqar(data: MqarConfig) -> Iterator[Problem]:
 
 
 def _text(data: TextConfig) -> Iterator[Problem]:
-    if data.valid_fraction + data.test_fraction >= 1:
+    if not data.test_paths and data.valid_fraction + data.test_fraction >= 1:
         yield Problem(
             ("data.valid_fraction", "data.test_fraction"),
             f"data.valid_fraction={data.valid_fraction}: with data.test_fraction={data.test_fraction} "
@@ -131,6 +131,11 @@ def _text(data: TextConfig) -> Iterator[Problem]:
     if data.source == "files" and not data.paths:
         yield Problem(
             ("data.paths", "data.source"), "data.paths: no files are named; write for example data.paths='[my/*.txt]'"
+        )
+    if len(set(data.test_lengths)) < len(data.test_lengths) or any(x <= data.seq_len for x in data.test_lengths):
+        yield Problem(
+            ("data.test_lengths", "data.seq_len"),
+            f"data.test_lengths={show(data.test_lengths)}: must be distinct and above data.seq_len={data.seq_len}",
         )
     if data.source == "hub" and data.hub_name is None:
         yield Problem(("data.hub_name", "data.source"), "data.hub_name: data.source=hub needs the data set's name")

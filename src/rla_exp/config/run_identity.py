@@ -20,6 +20,9 @@ LEFT_OUT = (
     "trainer.threads",
     "trainer.progress",
     "trainer.checkpoint_every",
+    # where the text lies; what it says is in the corpus's hash
+    "data.paths",
+    "data.test_paths",
 )
 
 
@@ -36,7 +39,7 @@ def identity(resolved: Mapping[str, Any], *, corpus_sha256: str | None, device_t
     for name in LEFT_OUT:
         section, _, key = name.partition(".")
         if key:
-            counted[section].pop(key)
+            counted[section].pop(key, None)
         else:
             counted.pop(section)
     whole = {"config": counted, "corpus_sha256": corpus_sha256, "device_type": device_type, "threads": threads}

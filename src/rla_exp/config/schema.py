@@ -200,6 +200,11 @@ class TextConfig:
     """Stop reading the source after so many bytes of text (hub sets: held-out splits their share); null: all."""
     paths: TextList = field(default_factory=list)
     """source=files: files or globs (txt, jsonl, parquet; .gz and .xz too)."""
+    test_paths: TextList = field(default_factory=list)
+    """source=files: the test split, in files of its own; each file is a domain with metrics of its own. Empty: part of
+    paths."""
+    test_lengths: list[Count] = field(default_factory=list)
+    """Lengths beyond seq_len that the test split is scored at too."""
     text_key: Text = "text"
     """source=files and hub: the field that holds the text."""
     hub_name: Text | None = None

@@ -25,7 +25,8 @@ class Batch(NamedTuple):
     cu_seqlens: Tensor | None
     """int32 [N + 1]: where the packed sequences begin, then T; None: every row is one sequence."""
     groups: Tensor | None
-    """int64 [B]: the group of each sequence (MQAR: its number of key-value pairs); None where there are none."""
+    """int64 [B]: the group of each sequence (MQAR: its number of key-value pairs; text: the part of its split); None
+    where there are none."""
     num_bytes: int
     """Bytes of text that the labels score, so that bits per byte = nats in total / (ln 2 * bytes); 0 without text."""
 

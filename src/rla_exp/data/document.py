@@ -14,3 +14,5 @@ class Document(NamedTuple):
     text: str
     split: Split | None = None
     """The split it belongs to where its source says so; None: a hash of the name decides."""
+    domain: int | None = None
+    """The place of its file among those of the test split, where that has files of its own."""

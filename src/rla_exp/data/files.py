@@ -7,6 +7,7 @@ import hashlib
 import json
 import lzma
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,14 +27,14 @@ _PART_BYTES = 4096
 _LINES_AT_ONCE = 4096
 
 
-def find_files(patterns: Sequence[str]) -> list[Path]:
-    """The files of `data.paths`, sorted and without repeats.
+def find_files(patterns: Sequence[str], key: str = "data.paths") -> list[Path]:
+    """The files of a setting of paths, sorted and without repeats.
 
     Raises:
         DataError: a pattern that matches nothing, a folder, an empty file, or a kind of file that is not read.
     """
     if not patterns:
-        raise DataError("data.paths is empty: data=files needs files or globs, as data.paths=[texts/*.txt]")
+        raise DataError(f"{key} is empty: data=files needs files or globs, as {key}=[texts/*.txt]")
     found: set[Path] = set()
     for pattern in patterns:
         expanded = str(Path(pattern).expanduser())
@@ -41,26 +42,43 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
         # (Path.glob takes no absolute patterns)
         matches = [expanded] if os.path.lexists(expanded) else glob.glob(expanded, recursive=True)  # noqa: PTH207
         if not matches:
-            raise DataError(f"data.paths: no file matches {pattern} (in {Path.cwd()})")
+            raise DataError(f"{key}: no file matches {pattern} (in {Path.cwd()})")
         if matches != [expanded]:
             matches = [match for match in matches if not Path(match).is_dir()]
         found.update(Path(match).absolute() for match in matches)
     for path in found:
-        _check(path)
+        _check(path, key)
     return sorted(found)
 
 
-def _check(path: Path) -> None:
+def domain_names(files: Sequence[Path]) -> list[str]:
+    """What domains are called: the files' names without their endings, and without a first word that all share.
+
+    Raises:
+        DataError: two files would have one name.
+    """
+    names = [path.name.partition(".")[0] for path in files]
+    if not names:
+        return []
+    first, *others = (re.match(r"[^-_]+[-_]", name) for name in names)
+    shared = first is not None and bool(others) and all(word and word[0] == first[0] for word in others)
+    short = [name[len(first[0]) :] if shared and first else name for name in names]
+    if len(set(short)) < len(short):
+        raise DataError(f"data.test_paths: two files have one name ({', '.join(sorted(short))}); rename one of them")
+    return short
+
+
+def _check(path: Path, key: str) -> None:
     if path.is_dir():
-        raise DataError(f"data.paths: {path} is a folder; name the files in it, as {path}/**/*.txt")
+        raise DataError(f"{key}: {path} is a folder; name the files in it, as {path}/**/*.txt")
     if _kind(path) is None:
-        raise DataError(f"data.paths: {path} is of no kind that data=files reads ({_READABLE})")
+        raise DataError(f"{key}: {path} is of no kind that data=files reads ({_READABLE})")
     try:
         size = path.stat().st_size
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     if size == 0:
-        raise DataError(f"{path} is empty: remove it or leave it out of data.paths")
+        raise DataError(f"{path} is empty: remove it or leave it out of {key}")
 
 
 def _kind(path: Path) -> str | None:
@@ -96,19 +114,31 @@ def common_root(files: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([path.parent for path in files]))
 
 
-def file_documents(files: Sequence[Path], text_key: str) -> Iterator[Document]:
-    r"""Documents of the files, in their order.
+def file_documents(files: Sequence[Path], text_key: str, test_files: Sequence[Path] = ()) -> Iterator[Document]:
+    r"""Documents of the files, in their order, after those of the files of the test split.
 
     A record of JSON lines or Parquet is a document, named by a hash of its text, so that copies of a text never
-    stand on both sides of a split. A text file is a document too, with \n for its line ends, whatever they are in
-    the file; of fewer than 20 text files there are too few to hold some out, so they are cut at line ends into
-    documents of about 4 KiB, however many records stand beside them.
+    stand on both sides of a split: of one that the test files hold too, only their copy is taken. A text file is a
+    document too, with \n for its line ends, whatever they are in the file; of fewer than 20 text files there are too
+    few to hold some out, so they are cut at line ends into documents of about 4 KiB, however many records stand
+    beside them.
 
     Raises:
         DataError: a file that cannot be read, with the line where it has lines.
     """
-    root = common_root(files)
+    held_out: set[str] = set()
+    for number, file in enumerate(test_files):
+        for document in _documents([file], text_key, cut=False):
+            held_out.add(record_name(document.text))
+            yield document._replace(split="test", domain=number)
     cut = sum(_kind(path) == "text" for path in files) < _FEW_TEXT_FILES
+    for document in _documents(files, text_key, cut=cut):
+        if not held_out or record_name(document.text) not in held_out:
+            yield document
+
+
+def _documents(files: Sequence[Path], text_key: str, *, cut: bool) -> Iterator[Document]:
+    root = common_root(files)
     # datasets leaves its lock files in its cache folder
     with quiet_datasets() as datasets, tempfile.TemporaryDirectory() as scratch:
         for path in files:

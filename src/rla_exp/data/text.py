@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from rla_exp.config.schema import TextConfig
-from rla_exp.data.batch import IGNORE, Batch, CorpusFingerprint, EvalSplit, Split
+from rla_exp.data.batch import IGNORE, Batch, CorpusFingerprint, EvalSplit
+from rla_exp.data.held_out import Part, cut_into_parts
 from rla_exp.data.order import EpochOrder
 from rla_exp.data.tokenizer import Tokenizer
 from rla_exp.data.tokens import TokenStream, open_tokens
@@ -22,7 +23,8 @@ class TextData:
     A split is a stream of tokens, t_0 t_1 ..., cut into windows of T = seq_len: window i has the inputs
     t_{iT} .. t_{iT+T-1} and, as labels, the token after each, so every token but the first is scored once.
     Training takes full windows, in a new order each epoch, and full batches; held-out splits take all, their last
-    window filled up with unscored end-of-document tokens.
+    window filled up with unscored end-of-document tokens. A test split with domains, or that is scored at longer
+    lengths too, is several such streams, its `parts`; a batch is of one part, which its `groups` name.
 
     With document_boundaries a batch is one packed row [1, B T] whose cu_seqlens begin at windows and documents, and
     the first token of a document, which nothing precedes, is not scored.
@@ -38,6 +40,18 @@ class TextData:
         self.tokenizer: Tokenizer = corpus.tokenizer
         self.vocab_size = corpus.tokenizer.vocab_size
         self._splits = corpus.splits
+        self.parts: dict[EvalSplit, tuple[Part, ...]] = {
+            split: cut_into_parts(
+                len(corpus.splits[split].tokens),
+                corpus.domains if split == "test" else {},
+                seq_len=config.seq_len,
+                longer=config.test_lengths if split == "test" else (),
+                batch_size=config.eval_batch_size,
+                cap=config.max_eval_tokens,
+            )
+            for split in ("valid", "test")
+        }
+        """What is scored apart in each held-out split; a batch's `groups` has a part's place in it."""
 
         windows = (len(self._splits["train"].tokens) - 1) // config.seq_len
         if windows < config.batch_size:
@@ -54,33 +68,32 @@ class TextData:
         epoch, place = divmod(index, self.batches_per_epoch)
         start = place * self.config.batch_size
         stream = self._splits["train"]
-        return self._batch(stream, self._order(epoch)[start : start + self.config.batch_size], len(stream.tokens) - 1)
+        windows = self._order(epoch)[start : start + self.config.batch_size]
+        return self._batch(stream, windows * self.config.seq_len, self.config.seq_len, len(stream.tokens) - 1)
 
     def num_eval_batches(self, split: EvalSplit) -> int:
-        return -(-self._num_eval_windows(split) // self.config.eval_batch_size)
+        return sum(part.num_batches for part in self.parts[split])
 
     def eval_batch(self, split: EvalSplit, index: int) -> Batch:
         if not 0 <= index < self.num_eval_batches(split):
             raise IndexError(f"{split} has {self.num_eval_batches(split)} batches, there is no batch {index}")
-        start = index * self.config.eval_batch_size
-        stop = min(start + self.config.eval_batch_size, self._num_eval_windows(split))
-        return self._batch(self._splits[split], np.arange(start, stop), self._num_scored(split))
+        number, place = 0, index
+        while place >= self.parts[split][number].num_batches:
+            place -= self.parts[split][number].num_batches
+            number += 1
+        part = self.parts[split][number]
+        windows = np.arange(part.num_windows)[place * part.batch_size : (place + 1) * part.batch_size]
+        starts = part.start + windows * part.seq_len
+        batch = self._batch(self._splits[split], starts, part.seq_len, part.start + part.num_scored)
+        if len(self.parts[split]) == 1:
+            return batch
+        return batch._replace(groups=torch.full((len(batch.tokens),), number))
 
-    def _num_scored(self, split: Split) -> int:
-        """Positions of a held-out split that have a next token within its cap."""
-        num_scored = len(self._splits[split].tokens) - 1
-        cap = self.config.max_eval_tokens
-        return num_scored if cap is None else min(num_scored, cap)
-
-    def _num_eval_windows(self, split: Split) -> int:
-        return -(-self._num_scored(split) // self.config.seq_len)
-
-    def _batch(self, stream: TokenStream, windows: NDArray[np.int64], num_scored: int) -> Batch:
-        """The batch of these windows [B] of a stream whose first `num_scored` positions have a label."""
-        T = self.config.seq_len
-        at = windows[:, None] * T + np.arange(T)  # [B, T]
-        scored = at < num_scored
-        after = np.minimum(at, num_scored - 1) + 1
+    def _batch(self, stream: TokenStream, starts: NDArray[np.int64], T: int, stop: int) -> Batch:
+        """The batch of windows of T positions that begin at `starts` [B]; positions from `stop` on have no label."""
+        at = starts[:, None] + np.arange(T)  # [B, T]
+        scored = at < stop
+        after = np.minimum(at, stop - 1) + 1
         tokens = np.where(scored, stream.tokens[after - 1].astype(np.int64), self.tokenizer.end)
         cu_seqlens = None
         if self.config.document_boundaries:

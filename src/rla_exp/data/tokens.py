@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ class TokenizedCorpus:
     fingerprint: CorpusFingerprint
     splits: dict[Split, TokenStream]
     tokenizer: Tokenizer
+    domains: dict[str, tuple[int, int]]
+    """Where each domain's tokens of the test split begin and end; empty where it has no files of its own."""
 
 
 def open_tokens(config: TextConfig, cache_dir: Path, *, progress: bool = False) -> TokenizedCorpus:
@@ -75,7 +78,17 @@ def open_tokens(config: TextConfig, cache_dir: Path, *, progress: bool = False) 
 
     cached_folder(folder, build)
     streams = {split: _open_stream(folder, split, dtype) for split in SPLITS}
-    return TokenizedCorpus(corpus.fingerprint, streams, tokenizer)
+    return TokenizedCorpus(corpus.fingerprint, streams, tokenizer, _domains(corpus, splits["test"], streams["test"]))
+
+
+def _domains(corpus: Corpus, documents: NDArray[np.int64], stream: TokenStream) -> dict[str, tuple[int, int]]:
+    if corpus.domains is None:
+        return {}
+    places = np.arange(len(corpus.domain_names) + 1)
+    # the documents stand domain by domain
+    firsts = np.searchsorted(corpus.domains[documents], places)
+    bounds = np.append(stream.starts, len(stream.tokens))[firsts].tolist()
+    return dict(zip(corpus.domain_names, pairwise(bounds), strict=True))
 
 
 def _tokenizer(

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 
 from rla_exp.config.schema import MqarConfig, RunConfig, TextConfig
 from rla_exp.data import Batch, Data, EvalSplit
-from rla_exp.lit.scored import ScoredBatch, pick_scored
-from rla_exp.lit.totals import Totals, recall_metrics, text_metrics
+from rla_exp.data.text import TextData
+from rla_exp.lit.scored import ScoredBatch, pick_scored, sequence_accuracies
+from rla_exp.lit.totals import Totals, part_metrics, recall_metrics, text_metrics
 
 
 class IndexedBatches:
@@ -66,7 +68,11 @@ class LanguageDataModule(LightningDataModule):
         self._num_batches = num_batches
         self._overfit_batches = overfit_batches
 
-    def metrics(self, totals: Totals) -> dict[str, float]:
+    def count(self, totals: Totals, batch: ScoredBatch, nats: float, logits: Tensor) -> None:
+        """Add a held-out batch: its loss in nats, summed over the scored tokens, and their logits [N, vocab_size]."""
+        raise NotImplementedError
+
+    def metrics(self, totals: Totals, split: EvalSplit) -> dict[str, float]:
         """The metrics of a held-out split, for this kind of data."""
         raise NotImplementedError
 
@@ -89,15 +95,27 @@ class LanguageDataModule(LightningDataModule):
 class RecallDataModule(LanguageDataModule):
     """MQAR: accuracy by number of key-value pairs."""
 
-    def metrics(self, totals: Totals) -> dict[str, float]:
+    def count(self, totals: Totals, batch: ScoredBatch, nats: float, logits: Tensor) -> None:
+        assert batch.groups is not None
+        totals.add(nats, len(batch.targets), batch.num_bytes)
+        totals.add_accuracies(batch.groups, sequence_accuracies(logits, batch))
+
+    def metrics(self, totals: Totals, split: EvalSplit) -> dict[str, float]:
         return recall_metrics(totals)
 
 
 class TextDataModule(LanguageDataModule):
-    """Text: perplexity and bits per byte."""
+    """Text: perplexity and bits per byte, of parts of the split too where it has some."""
 
-    def metrics(self, totals: Totals) -> dict[str, float]:
-        return text_metrics(totals)
+    def count(self, totals: Totals, batch: ScoredBatch, nats: float, logits: Tensor) -> None:
+        own = totals if batch.groups is None else totals.of_part(int(batch.groups[0]))
+        own.add(nats, len(batch.targets), batch.num_bytes)
+
+    def metrics(self, totals: Totals, split: EvalSplit) -> dict[str, float]:
+        if not totals.parts:
+            return text_metrics(totals)
+        assert isinstance(self.data, TextData)
+        return part_metrics(self.data.parts[split], totals.parts)
 
 
 def make_datamodule(config: RunConfig, data: Data) -> LanguageDataModule:

@@ -13,11 +13,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
 
 from rla_exp.config.schema import RunConfig
+from rla_exp.data import EvalSplit
 from rla_exp.errors import NonFiniteError
 from rla_exp.lit.datamodule import LanguageDataModule
 from rla_exp.lit.nonfinite import first_nonfinite_layer, last_nonfinite_gradient
 from rla_exp.lit.schedule import lr_factor
-from rla_exp.lit.scored import ScoredBatch, scored_loss, sequence_accuracies
+from rla_exp.lit.scored import ScoredBatch, scored_loss
 from rla_exp.lit.totals import Totals
 from rla_exp.models import LanguageModel
 
@@ -118,14 +119,16 @@ class LanguageModule(LightningModule):
         if not math.isfinite(nats):
             layer = self._nonfinite_layer([batch]) or "the loss"
             raise NonFiniteError(self.global_step, layer, "held-out loss")
-        self._totals.add(nats, len(batch.targets), batch.num_bytes)
-        if batch.groups is not None:
-            self._totals.add_accuracies(batch.groups, sequence_accuracies(logits, batch))
+        self._datamodule.count(self._totals, batch, nats, logits)
 
-    def _summarize(self, split: str) -> None:
+    @property
+    def _datamodule(self) -> LanguageDataModule:
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(datamodule, LanguageDataModule)
-        metrics = {f"{split}/{name}": value for name, value in datamodule.metrics(self._totals).items()}
+        return datamodule
+
+    def _summarize(self, split: EvalSplit) -> None:
+        metrics = {f"{split}/{name}": value for name, value in self._datamodule.metrics(self._totals, split).items()}
         self.held_out = {**self.held_out, **metrics}
 
     def _nonfinite_error(self) -> NonFiniteError:
