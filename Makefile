@@ -16,6 +16,9 @@ RETRY ?=
 LAUNCHER ?=
 # stop after so many minutes; the same command goes on
 MINUTES ?=
+# local files in place of the corpora of studies on text, and of their test split: TEXT=a.txt,b.txt
+TEXT ?=
+TEST_TEXT ?=
 OUT ?=
 # settings of the benchmark: make bench BENCH="quick=true"
 BENCH ?=
@@ -43,10 +46,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 reproduce-table: setup  ## train what is missing of TABLE (or all) at SCALE (smoke, cpu, gpu, paper) and write results/TABLE/SCALE/
 	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) $(if $(RETRY),retry_failed=true) \
-		$(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(MINUTES),minutes=$(MINUTES))
+		$(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(MINUTES),minutes=$(MINUTES)) \
+		$(if $(TEXT),text=$(TEXT)) $(if $(TEST_TEXT),test_text=$(TEST_TEXT))
 
 plan: setup  ## what TABLE at SCALE would cost, before anything starts: runs, tokens, parameters, memory, hours
-	@$(BIN)/rla-plan table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS))
+	@$(BIN)/rla-plan table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) \
+		$(if $(TEXT),text=$(TEXT)) $(if $(TEST_TEXT),test_text=$(TEST_TEXT))
 
 dashboard: setup  ## build the HTML dashboard from the runs on disk; with W&B credentials publish the W&B one too
 	@$(BIN)/rla-dashboard $(if $(OUT),out=$(OUT))

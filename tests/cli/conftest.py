@@ -126,7 +126,9 @@ def _use_tables(patch, folder):
     load = TableSpec.load
     patch.setattr(command, "table_names", lambda: sorted(file.stem for file in folder.glob("*.yaml")))
     patch.setattr(
-        command, "TableSpec", SimpleNamespace(load=lambda name, scale, seeds: load(name, scale, seeds, folder=folder))
+        command,
+        "TableSpec",
+        SimpleNamespace(load=lambda name, scale, seeds, text: load(name, scale, seeds, text=text, folder=folder)),
     )
 
 

@@ -137,7 +137,8 @@ def test_wrong_settings_are_answered_all_at_once(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err.splitlines() == [
         "6 problems with the configuration:",
         "  - tabel=ablation: there is no setting tabel; allowed: table, scale, seeds, jobs, launcher, "
-        "minutes, runs, results, benchmarks, data_dir, mixed, retry_failed, train, corpus; did you mean table?",
+        "minutes, runs, results, text, test_text, benchmarks, data_dir, mixed, retry_failed, train, corpus; did you "
+        "mean table?",
         "  - jobs=0: jobs is '0'; allowed: a whole number from 1 on",
         "  - seeds=0,0: seeds is '0,0'; allowed: distinct whole numbers from 0 on, as in 0,1,2",
         "  - scale: settings are written key=value; did you mean scale=...?",

@@ -20,6 +20,7 @@ ROWS = (
     "no_clip",
     "sum_output",
     "decayed_prediction",
+    "wide_state",
 )
 
 
@@ -30,8 +31,10 @@ def test_every_run_composes_to_its_row(scale: str) -> None:
     # rla differs by its model alone: the smallest scale is enough for it
     for run in (run for run in runs if scale == "smoke" or run.row.startswith("rdn/")):
         config = compose(run.overrides).config
-        assert (f"{config.model.name}/{config.ablation}", config.seed) == (run.row, run.seed)
-        assert config.experiment == "ablation"
+        ablation = run.row.partition("/")[2].replace("wide_state", "no_residual")
+        assert (config.model.name, config.ablation, config.seed) == (run.row.partition("/")[0], ablation, run.seed)
+        # its text at gpu scale is that of the backbones, whose runs it shows
+        assert config.experiment == ("backbones" if scale == "gpu" and run.study != "mqar" else "ablation")
         assert isinstance(config.data, MqarConfig) == (run.study == "mqar")
 
 
@@ -68,6 +71,23 @@ def test_the_larger_scales_run_every_row() -> None:
         spec = TableSpec.load("ablation", scale)
         assert [row.id for row in spec.rows] == [f"{group}/{row}" for group in ("rla", "rdn") for row in ROWS]
         assert len(spec.seeds) >= 3
+
+
+def test_a_wide_state_is_as_large_as_two() -> None:
+    spec = TableSpec.load("ablation", "gpu")
+    dims = {}
+    for run in spec.runs():
+        model = compose(run.overrides).config.model
+        states = 1 if model.residual == "off" else 2
+        dims[run.row, run.study] = states * model.num_heads * model.head_dim_k * model.head_dim_v * model.num_layers
+    for study in ("mqar", "text_small"):
+        for group in ("rla", "rdn"):
+            assert (
+                dims[f"{group}/wide_state", study]
+                == dims[f"{group}/full", study]
+                == dims[f"{group}/value_state", study]
+            )
+            assert dims[f"{group}/full", study] == 2 * dims[f"{group}/no_residual", study]
 
 
 def test_the_smoke_scale_is_small_and_says_that_it_means_nothing() -> None:

@@ -14,10 +14,12 @@ from rla_exp.errors import ConfigError
 from rla_exp.report import TableSpec
 from rla_exp.report.caption import notes
 from rla_exp.report.cells import to_cells
-from rla_exp.report.columns import TraceColumn
+from rla_exp.report.columns import MetricColumn, TraceColumn, selection_metric
 from rla_exp.report.delimited import to_csv
+from rla_exp.report.domains import with_domain_columns
 from rla_exp.report.figure import draw_figure
 from rla_exp.report.markdown import to_markdown
+from rla_exp.report.outcome import Outcome
 from rla_exp.report.traces import put_together, trace
 
 if TYPE_CHECKING:
@@ -184,3 +186,21 @@ def test_curves_show_every_run_and_where_one_diverged(more: Runs) -> None:
     assert [line.get_marker() for line in rla.lines[-3:]] == ["None", "x", "None"]
     assert rla.get_yscale() == "log"
     assert not rdn.lines
+
+
+def test_domains_have_columns_of_their_own_behind_the_whole() -> None:
+    spec = TableSpec.load("backbones", "gpu")
+    request = next(run for run in spec.runs() if run.study == "text")
+    metrics = {f"test/bits_per_byte@{name}": 1.0 for name in ("fiction", "gov", "2048")}
+    shown = with_domain_columns(spec, [Outcome(request, "done", "folder", metrics)])
+    keys = list(shown.columns)
+    at = keys.index("bits_per_byte")
+    # 2048 is a length
+    assert keys[at : at + 3] == ["bits_per_byte", "bits_per_byte@fiction", "bits_per_byte@gov"]
+    assert set(keys) - set(spec.columns) == {"bits_per_byte@fiction", "bits_per_byte@gov"}
+    column = shown.columns["bits_per_byte@gov"]
+    assert isinstance(column, MetricColumn)
+    assert (column.metric, column.label) == ("test/bits_per_byte@gov", "bits per byte, gov")
+    # never by the test split
+    assert selection_metric(column) == "valid/bits_per_byte"
+    assert with_domain_columns(spec, []).columns == spec.columns

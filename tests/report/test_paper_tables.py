@@ -7,10 +7,13 @@ import json
 import pytest
 
 from rla_exp.config import Composed, compose
+from rla_exp.config.schema import TextConfig
+from rla_exp.errors import ConfigError
 from rla_exp.report import RunRequest, TableSpec, table_names
 from rla_exp.report.columns import MetricColumn, ScoreColumn, TraceColumn
 from rla_exp.report.kernel_spec import CpuTimes, StoredTimes, is_kernel_table, load_kernel_spec
 from rla_exp.report.learning_rate import selection_runs
+from rla_exp.report.local_text import LocalText
 
 TABLES = ("backbones", "clip", "recall", "stability")
 SCALES = ("smoke", "cpu", "gpu", "paper")
@@ -34,7 +37,7 @@ def test_every_run_composes_to_its_row(name: str, scale: str) -> None:
     for request, run in composed(first).items():
         group, _, row = request.row.partition("/")
         # rows of backbones and recall are models, groups of the others
-        assert run.config.model.name == (row if name in ("backbones", "recall") else group)
+        assert run.config.model.name == (row.removesuffix("_value") if name in ("backbones", "recall") else group)
         shared = name == "recall" and request.study == "text"
         assert run.config.experiment == ("backbones" if shared else name)
         has_traces = any(isinstance(c, TraceColumn) and c.study == request.study for c in spec.columns.values())
@@ -55,6 +58,60 @@ def test_recall_trains_no_text_model_that_backbones_has(scale: str) -> None:
         # it has one learning rate, not a choice
         ours = {label: theirs[label] for label in ours}
     assert {label: theirs[label] for label in ours} == ours
+
+
+def test_the_ablation_shows_runs_of_the_backbones_at_gpu_scale() -> None:
+    ablation, backbones = (TableSpec.load(name, "gpu") for name in ("ablation", "backbones"))
+
+    def configs(spec: TableSpec, row: str) -> dict[str, str]:
+        requests = [
+            r for r in [*spec.runs(), *selection_runs(spec)] if r.row == row and r.study in ("text", "text_small")
+        ]
+        return {
+            r.label.removeprefix(row): json.dumps(c.resolved, sort_keys=True) for r, c in composed(requests).items()
+        }
+
+    for model in ("rla", "rdn"):
+        ours = configs(ablation, f"{model}/full")
+        # two studies, three seeds and three candidates
+        assert len(ours) == 2 * (3 + 3)
+        assert ours == configs(backbones, f"models/{model}")
+
+
+def test_two_states_of_one_size_are_as_large_as_one_of_the_next() -> None:
+    spec = TableSpec.load("recall", "gpu")
+    sizes = {}
+    for request, run in composed([run for run in spec.runs() if run.study == "mqar" and run.seed == 0]).items():
+        model = run.config.model
+        states = 1 if model.residual == "off" else 2
+        sizes[request.row] = states * model.num_heads * model.head_dim_k * model.head_dim_v
+    for smaller, larger in (("small", "medium"), ("medium", "large")):
+        assert sizes[f"{smaller}/rla"] == sizes[f"{smaller}/rla_value"] == sizes[f"{larger}/linear_attention"]
+        assert sizes[f"{smaller}/rdn"] == sizes[f"{smaller}/rdn_value"] == sizes[f"{larger}/gated_delta_net"]
+
+
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", TABLES)
+def test_local_text_takes_the_place_of_every_corpus(name: str, scale: str) -> None:
+    text = LocalText(("shelf/train it's.jsonl.xz", "b/*.txt"), ("held_out/*.txt",))
+    spec = TableSpec.load(name, scale, text=text)
+    plain = TableSpec.load(name, scale)
+    assert "local text (train it's.jsonl.xz, *.txt, tested on *.txt)" in spec.caption
+    assert "{corpus}" not in spec.caption + plain.caption
+    assert [run.label for run in spec.runs()] == [run.label for run in plain.runs()]
+    for request, run in composed([run for run in spec.runs() if run.seed == spec.seeds[0]]).items():
+        data = run.config.data
+        if request.study.startswith("mqar"):
+            assert data.kind == "mqar"
+        else:
+            assert isinstance(data, TextConfig)
+            assert (data.source, data.paths) == ("files", ["shelf/train it's.jsonl.xz", "b/*.txt"])
+            assert data.test_paths == ["held_out/*.txt"]
+
+
+def test_a_caption_without_a_place_for_the_corpus_takes_no_other_one() -> None:
+    with pytest.raises(ConfigError, match="no place for another corpus"):
+        TableSpec.load("backbones", "paper", text=LocalText(("a.txt",)))
 
 
 @pytest.mark.parametrize("scale", ["smoke", "cpu"])

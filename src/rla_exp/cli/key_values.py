@@ -9,6 +9,7 @@ from typing import Any
 
 from rla_exp.config.wording import closest, did_you_mean
 from rla_exp.errors import ConfigError
+from rla_exp.runs.files import expand_home
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,14 @@ def seed_list(text: str) -> tuple[int, ...]:
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise ValueError(text)
     return seeds
+
+
+def path_list(text: str) -> tuple[str, ...]:
+    """Paths or globs separated by commas; the user's own folder as ~."""
+    paths = tuple(str(expand_home(path.strip())) for path in text.split(",") if path.strip())
+    if not paths:
+        raise ValueError(text)
+    return paths
 
 
 def yes_or_no(text: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rla_exp.cli.kernel_table import SECONDS_A_TIME, num_times
-from rla_exp.cli.key_values import Key, describe_keys, read_key_values, seed_list, whole_number
+from rla_exp.cli.key_values import Key, describe_keys, path_list, read_key_values, seed_list, whole_number
 from rla_exp.cli.outcome import exit_code
 from rla_exp.config import Composed
 from rla_exp.config.schema import RunConfig
@@ -16,6 +16,7 @@ from rla_exp.report import RunRequest, TableSpec, table_names
 from rla_exp.report.cost import vocab_size
 from rla_exp.report.kernel_spec import CpuTimes, KernelSpec, is_kernel_table, load_kernel_spec
 from rla_exp.report.learning_rate import choose_learning_rates, selection_runs
+from rla_exp.report.local_text import LocalText
 from rla_exp.report.plan import PlannedRun, describe_plan, format_hours, is_known, plan_studies
 from rla_exp.runs.by_config import RunsByConfig
 from rla_exp.runs.files import expand_home
@@ -29,6 +30,8 @@ KEYS = {
     "scale": Key(str, "a scale of that table, such as smoke, cpu, gpu or paper", "how large; default cpu"),
     "seeds": Key(seed_list, "distinct whole numbers from 0 on, as in 0,1,2", "instead of the scale's own seeds"),
     "jobs": Key(whole_number, "a whole number from 1 on", "runs at a time; default as the table assumes"),
+    "text": Key(path_list, "files or globs, separated by commas", "what studies on text read instead of their corpora"),
+    "test_text": Key(path_list, "files or globs, separated by commas", "with text: its test split, a domain a file"),
     "runs": Key(expand_home, "a folder", "where finished runs are looked for; default runs"),
 }
 
@@ -50,6 +53,8 @@ class PlanSettings:
     scale: str = "cpu"
     seeds: tuple[int, ...] | None = None
     jobs: int | None = None
+    text: tuple[str, ...] = ()
+    test_text: tuple[str, ...] = ()
     runs: Path = Path("runs")
 
 
@@ -76,7 +81,8 @@ def print_plan(settings: PlanSettings) -> None:
 def _plan(settings: PlanSettings) -> str:
     if is_kernel_table(settings.table):
         return _plan_kernels(load_kernel_spec(settings.table, settings.scale))
-    spec = TableSpec.load(settings.table, settings.scale, settings.seeds)
+    text = LocalText(settings.text, settings.test_text) if settings.text else None
+    spec = TableSpec.load(settings.table, settings.scale, settings.seeds, text=text)
     finished = _Finished(settings.runs)
     sizes = _Sizes()
 

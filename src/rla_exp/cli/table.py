@@ -14,14 +14,25 @@ from pathlib import Path
 from rla_exp.cli.evaluations import Wanted, evaluate_runs, offered_tasks
 from rla_exp.cli.hydra_settings import is_hydras
 from rla_exp.cli.kernel_table import make_kernel_table
-from rla_exp.cli.key_values import Key, describe_keys, positive, read_key_values, seed_list, whole_number, yes_or_no
+from rla_exp.cli.key_values import (
+    Key,
+    describe_keys,
+    path_list,
+    positive,
+    read_key_values,
+    seed_list,
+    whole_number,
+    yes_or_no,
+)
 from rla_exp.cli.launching import LOCAL, read_launch
 from rla_exp.cli.outcome import exit_code
 from rla_exp.cli.table_runs import Found, TableRuns, Trained
 from rla_exp.errors import ConfigError, InterruptedRun, UserError
 from rla_exp.report import Table, TableSpec, check_writable, collect, render_rich, table_names, write_table
+from rla_exp.report.domains import with_domain_columns
 from rla_exp.report.kernel_spec import is_kernel_table, load_kernel_spec
 from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
+from rla_exp.report.local_text import LocalText
 from rla_exp.report.outcome import absent_scores, read_outcomes
 from rla_exp.runs.evaluations import read_scores
 from rla_exp.runs.files import expand_home
@@ -43,6 +54,8 @@ KEYS = {
     ),
     "runs": Key(expand_home, "a folder", "where runs are kept; default runs"),
     "results": Key(expand_home, "a folder", "the table goes to <results>/<table>/<scale>; default results"),
+    "text": Key(path_list, "files or globs, separated by commas", "what studies on text read instead of their corpora"),
+    "test_text": Key(path_list, "files or globs, separated by commas", "with text: its test split, a domain a file"),
     "benchmarks": Key(expand_home, "a folder", "where kernel times are; default benchmarks"),
     "data_dir": Key(
         expand_home, "a folder", "evaluation suites read <data_dir>/<task>/<split>.jsonl instead of the hub"
@@ -84,6 +97,8 @@ class TableSettings:
     minutes: float | None = None
     runs: Path = Path("runs")
     results: Path = Path("results")
+    text: tuple[str, ...] = ()
+    test_text: tuple[str, ...] = ()
     benchmarks: Path = Path("benchmarks")
     data_dir: Path | None = None
     mixed: bool = False
@@ -93,6 +108,8 @@ class TableSettings:
 
     def __post_init__(self) -> None:
         problems = []
+        if self.test_text and not self.text:
+            problems.append("test_text: has no effect without text")
         if self.corpus is not None and self.train:
             problems.append(f"corpus={self.corpus}: has no effect without train=false")
         if self.launcher != LOCAL and self.minutes is not None:
@@ -179,7 +196,8 @@ def make_table(settings: TableSettings, runs: TableRuns) -> None:
         kernels = load_kernel_spec(settings.table, settings.scale)
         make_kernel_table(kernels, runs=settings.runs, results=settings.results, benchmarks=settings.benchmarks)
         return
-    spec = TableSpec.load(settings.table, settings.scale, settings.seeds)
+    text = LocalText(settings.text, settings.test_text) if settings.text else None
+    spec = TableSpec.load(settings.table, settings.scale, settings.seeds, text=text)
     # hours of training should not end at a folder that cannot be written
     folder = settings.results / spec.name / spec.scale
     check_writable(folder)
@@ -199,6 +217,7 @@ def make_table(settings: TableSettings, runs: TableRuns) -> None:
     if not settings.train or settings.data_dir is not None:
         absent = absent_scores(spec, read_outcomes(spec, folders))
         spec = spec.without_columns(absent, "Not evaluated")
+    spec = with_domain_columns(spec, read_outcomes(spec, folders))
     write_table(collected(mixed=settings.mixed), folder)
     print()
     print((folder / "table.md").read_text(encoding="utf-8"))

@@ -35,6 +35,8 @@ class MetricColumn(ColumnFile):
     metric: str
     direction: Direction | None = None
     """Which way is better; null: neither, so that no cell is marked."""
+    chosen_by: str | None = Field(default=None, pattern="^valid/")
+    """The key that best cells are chosen by; null: the metric's own under valid/."""
     format: Format
     limits: tuple[float, float] | None = None
     """Ends of the figure's axis."""
@@ -169,4 +171,6 @@ def study_of(column: AnyColumn) -> str | None:
 
 def selection_metric(column: MetricColumn) -> str:
     """The key that best cells are chosen by: never one of the test split."""
+    if column.chosen_by is not None:
+        return column.chosen_by
     return "valid/" + column.metric.removeprefix("test/") if column.metric.startswith("test/") else column.metric

@@ -14,6 +14,7 @@ from yaml import YAMLError
 from rla_exp.config.locate import conf_dir
 from rla_exp.errors import ConfigError
 from rla_exp.report.columns import AnyColumn, PanelColumn, ReportedColumn, ScoreColumn, study_of
+from rla_exp.report.local_text import LocalText, is_text
 from rla_exp.report.reported import ReportedFile, load_reported
 from rla_exp.report.spec_file import Assumption, LearningRateRule, TableFile, parse_table_file
 from rla_exp.report.unknown import unknown_name
@@ -106,12 +107,19 @@ class TableSpec:
 
     @classmethod
     def load(
-        cls, name: str, scale: str, seeds: Sequence[int] | None = None, *, folder: Path | None = None
+        cls,
+        name: str,
+        scale: str,
+        seeds: Sequence[int] | None = None,
+        *,
+        text: LocalText | None = None,
+        folder: Path | None = None,
     ) -> TableSpec:
         """Read conf/table/<name>.yaml at a scale.
 
-        `seeds` replaces the scale's own. `folder` is where tables are described (default: the package's conf/table).
-        Raises ConfigError with every problem of the file, or where the table or scale is unknown or seeds are wrong.
+        `seeds` replaces the scale's own, `text` the corpora of its studies on text. `folder` is where tables are
+        described (default: the package's conf/table). Raises ConfigError with every problem of the file, or where the
+        table or scale is unknown or seeds are wrong.
         """
         folder = conf_dir() / "table" if folder is None else folder
         path = folder / f"{name}.yaml"
@@ -127,7 +135,9 @@ class TableSpec:
         chosen = tuple(file.scales[scale].seeds if seeds is None else seeds)
         if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
             raise ConfigError([f"seeds: {list(chosen)}; seeds are one or more distinct integers from 0 on"])
-        spec = cls._at_scale(name, file, scale, chosen)
+        if text is not None and file.scales[scale].corpus is None:
+            raise ConfigError([f"text: table {name} at scale {scale} has no place for another corpus in its caption"])
+        spec = cls._at_scale(name, file, scale, chosen, text)
         if not spec.figure_columns:
             raise ConfigError(
                 [f"{path.name}: no column has figure: true at scale {scale}; give it to what is compared"]
@@ -135,13 +145,19 @@ class TableSpec:
         return spec
 
     @classmethod
-    def _at_scale(cls, name: str, file: TableFile, scale: str, seeds: tuple[int, ...]) -> TableSpec:
+    def _at_scale(
+        cls, name: str, file: TableFile, scale: str, seeds: tuple[int, ...], text: LocalText | None
+    ) -> TableSpec:
         settings = file.scales[scale]
+        corpus = settings.corpus or "" if text is None else text.words
         studies = {
             key: Study(
                 key,
                 file.studies[key].label,
-                merge_overrides(file.overrides, file.studies[key].overrides, settings.overrides, study.overrides),
+                _reading(
+                    text,
+                    merge_overrides(file.overrides, file.studies[key].overrides, settings.overrides, study.overrides),
+                ),
                 tuple(row for row in file.rows if study.rows is None or row in study.rows),
                 tuple(group for group in file.groups if study.groups is None or group in study.groups),
             )
@@ -153,7 +169,9 @@ class TableSpec:
                 group.label,
                 row_key,
                 row.label,
-                merge_overrides(group.overrides, settings.groups.get(group_key, []), row.overrides),
+                merge_overrides(
+                    group.overrides, settings.groups.get(group_key, []), row.overrides, settings.rows.get(row_key, [])
+                ),
                 row.reference or file.reference,
             )
             for group_key, group in file.groups.items()
@@ -175,7 +193,7 @@ class TableSpec:
             name=name,
             scale=scale,
             title=file.title,
-            caption=f"{file.caption} {settings.caption}",
+            caption=f"{file.caption} {settings.caption.replace('{corpus}', corpus)}",
             warning=settings.warning,
             lr_rule=settings.lr_rule,
             reference=file.reference,
@@ -234,6 +252,14 @@ class TableSpec:
     def _learning_rate(self, row: Row, study: Study) -> list[str]:
         chosen = self.learning_rates.get((row.id, study.key))
         return [] if chosen is None else [f"optim.lr={chosen:g}"]
+
+
+def _reading(text: LocalText | None, overrides: Sequence[str]) -> tuple[str, ...]:
+    """A study's overrides with local text for its corpus, where it has one."""
+    if text is None:
+        return tuple(overrides)
+    replaced = [text.overrides if is_text(override) else [override] for override in overrides]
+    return tuple(override for several in replaced for override in several)
 
 
 def merge_overrides(*layers: Sequence[str]) -> tuple[str, ...]:

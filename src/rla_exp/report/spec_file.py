@@ -73,11 +73,16 @@ class ScaleFile(Section):
     warning: str | None = None
     """Stands first in every output, where the numbers are not to be read as results."""
     caption: str
+    """{corpus} in it stands for `corpus`, or for the local files that are read instead."""
+    corpus: str | None = None
+    """The text that studies read, in words."""
     lr_rule: str
     seeds: list[int] = Field(min_length=1)
     overrides: list[str] = Field(default_factory=list)
     groups: dict[str, list[str]] = Field(default_factory=dict)
     """More overrides of groups, by name; they come after the group's own."""
+    rows: dict[str, list[str]] = Field(default_factory=dict)
+    """More overrides of rows, by name; they come after the row's own."""
     studies: dict[str, ScaleStudy] = Field(min_length=1)
     learning_rates: dict[str, LearningRateRule] = Field(default_factory=dict)
     """By study; a study that is not named has the learning rate of its overrides."""
@@ -159,10 +164,15 @@ def _wrong_references(file: TableFile) -> list[str]:
                 for group in setting.groups or []
                 if group not in file.groups
             ]
+        if (scale.corpus is not None) != ("{corpus}" in scale.caption):
+            problems.append(f"scales.{key}: corpus is what {{corpus}} in the caption stands for; give both or neither")
         problems += [
             f"scales.{key}.groups: {unknown_name('group', group, file.groups)}"
             for group in scale.groups
             if group not in file.groups
+        ]
+        problems += [
+            f"scales.{key}.rows: {unknown_name('row', row, file.rows)}" for row in scale.rows if row not in file.rows
         ]
         problems += [
             f"scales.{key}.learning_rates: {unknown_name('study', study, scale.studies)}"
@@ -186,6 +196,7 @@ def _all_overrides(file: TableFile) -> list[tuple[str, list[str]]]:
     for key, scale in file.scales.items():
         found.append((f"scales.{key}.overrides", scale.overrides))
         found += [(f"scales.{key}.groups.{name}", overrides) for name, overrides in scale.groups.items()]
+        found += [(f"scales.{key}.rows.{name}", overrides) for name, overrides in scale.rows.items()]
         found += [(f"scales.{key}.studies.{name}.overrides", study.overrides) for name, study in scale.studies.items()]
     return found
 
