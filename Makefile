@@ -47,11 +47,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 reproduce-table: setup  ## train what is missing of TABLE (or all) at SCALE (smoke, cpu, gpu, paper) and write results/TABLE/SCALE/
 	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) $(if $(RETRY),retry_failed=true) \
 		$(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(MINUTES),minutes=$(MINUTES)) \
-		$(if $(TEXT),text=$(TEXT)) $(if $(TEST_TEXT),test_text=$(TEST_TEXT))
+		$(if $(TEXT),"text=$(TEXT)") $(if $(TEST_TEXT),"test_text=$(TEST_TEXT)")
 
 plan: setup  ## what TABLE at SCALE would cost, before anything starts: runs, tokens, parameters, memory, hours
 	@$(BIN)/rla-plan table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) \
-		$(if $(TEXT),text=$(TEXT)) $(if $(TEST_TEXT),test_text=$(TEST_TEXT))
+		$(if $(TEXT),"text=$(TEXT)") $(if $(TEST_TEXT),"test_text=$(TEST_TEXT)")
 
 dashboard: setup  ## build the HTML dashboard from the runs on disk; with W&B credentials publish the W&B one too
 	@$(BIN)/rla-dashboard $(if $(OUT),out=$(OUT))
