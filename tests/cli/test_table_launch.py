@@ -71,10 +71,10 @@ def test_a_table_is_trained_and_evaluated_on_submitits_local_executor(
     assert command.main([*words, *cluster, data]) == 0, capsys.readouterr()
     shown = capsys.readouterr().out
     assert "1 runs: 1 trained" in shown
-    assert "[1/1] done rdn/full text seed 0 smoke niah language" in shown
+    assert "evaluating" not in shown
     (folder,) = (tmp_path / "runs").glob("*/*/seed0")
-    # one job trained, one evaluated; both were the cluster's
-    assert len(list((tmp_path / "runs" / ".submitit").glob("*_result.pkl"))) == 2
+    # one job trained the run and evaluated it while its model was at hand
+    assert len(list((tmp_path / "runs" / ".submitit").glob("*_result.pkl"))) == 1
     assert json.loads((folder / "cluster_job.json").read_text())["cluster"] == "local"
     # of each suite the tasks that the table shows, and of them those that data_dir has
     tasks = {file.stem: set(json.loads(file.read_text())["tasks"]) for file in (folder / "evaluations").iterdir()}
@@ -82,6 +82,14 @@ def test_a_table_is_trained_and_evaluated_on_submitits_local_executor(
     table = (tmp_path / "results" / "tiny" / "smoke" / "table.md").read_text()
     assert "Not evaluated: WikiText." in table
     assert "missing" not in table
+
+    # scores that are lost, or were not to be had, are made after the sweep
+    for suite in ("niah", "language"):
+        (folder / "evaluations" / f"{suite}.json").unlink()
+    assert command.main([*words, *cluster, data]) == 0, capsys.readouterr()
+    assert "[1/1] done rdn/full text seed 0 niah language" in capsys.readouterr().out
+    assert len(list((tmp_path / "runs" / ".submitit").glob("*_result.pkl"))) == 2
+    assert (tmp_path / "results" / "tiny" / "smoke" / "table.md").read_text() == table
 
     # elsewhere there is neither the folder of data nor the cluster; the scores are those of the run
     shutil.rmtree(tmp_path / "results")

@@ -110,8 +110,8 @@ def test_unknown_keys_and_wrong_references_are_reported_together(tables: Path) -
     with pytest.raises(ConfigError) as caught:
         TableSpec.load("small", "cpu", folder=tables)
     assert sorted(problem.removeprefix("small.yaml: ") for problem in caught.value.problems) == [
-        "columns.bits.directon: key directon is unknown; known: label, scales, kind, study, metric, direction, chosen_by, "
-        "format, limits, figure; did you mean direction?",
+        "columns.bits.directon: key directon is unknown; known: label, scales, kind, study, metric, direction, "
+        "chosen_by, format, limits, figure; did you mean direction?",
         "columns.bits.study: study txt is unknown; known: mqar, text; did you mean text?",
         "columns.wide.scales: scale larg is unknown; known: cpu, large; did you mean large?",
         "groups.rdn.overrides: override 'model' is not of the form key=value",

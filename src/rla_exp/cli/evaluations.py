@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from rla_exp.sweep.job import Job
 from rla_exp.sweep.launch import Launch
 from rla_exp.sweep.tasks import run_tasks
 from rla_exp.sweep.time_limit import TimeLimit
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,34 @@ def _num_workers(jobs: Sequence[Job], launch: Launch) -> int:
 
 def _evaluation(wanted: Wanted) -> Job:
     """The job that evaluates a run: on the kind of device that trained it."""
-    job, on_gpu = wanted.job, wanted.job.device_type == "cuda"
+    job = wanted.job
     return Job(
         overrides=job.overrides,
         folder=job.folder,
-        work=partial(_evaluate, job.folder, wanted.lacking, wanted.limit, wanted.data_dir, on_gpu=on_gpu),
+        work=_work(wanted),
         device_type=job.device_type,
         label=f"{job.name} {' '.join(wanted.lacking)}",
     )
+
+
+def followed_by_evaluation(wanted: Wanted) -> Job:
+    """The job that trains a run, and goes on to its suites while the model is at hand: checkpoints may not be kept."""
+    return replace(wanted.job, work=partial(_train_then_evaluate, wanted.job.work, _work(wanted)))
+
+
+def _work(wanted: Wanted) -> Callable[[], None]:
+    job = wanted.job
+    on_gpu = job.device_type == "cuda"
+    return partial(_evaluate, job.folder, wanted.lacking, wanted.limit, wanted.data_dir, on_gpu=on_gpu)
+
+
+def _train_then_evaluate(train: Callable[[], None], evaluate: Callable[[], None]) -> None:
+    train()
+    try:
+        evaluate()
+    except Exception:
+        # the run is finished all the same; the table evaluates it again after the sweep, and tells
+        logger.exception("the run is trained, its evaluation failed")
 
 
 def _evaluate(

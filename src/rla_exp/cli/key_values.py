@@ -75,6 +75,14 @@ def positive(text: str) -> float:
     return number
 
 
+def not_negative(text: str) -> float:
+    """A finite number from 0 on."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError(text)
+    return number
+
+
 def seed_list(text: str) -> tuple[int, ...]:
     """Seeds separated by commas: 0,1,2."""
     seeds = tuple(int(seed) for seed in text.split(","))

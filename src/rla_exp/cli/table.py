@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rla_exp.cli.evaluations import Wanted, evaluate_runs, offered_tasks
+from rla_exp.cli.evaluations import Wanted, evaluate_runs, followed_by_evaluation, offered_tasks
 from rla_exp.cli.hydra_settings import is_hydras
 from rla_exp.cli.kernel_table import make_kernel_table
 from rla_exp.cli.key_values import (
@@ -28,7 +28,7 @@ from rla_exp.cli.launching import LOCAL, read_launch
 from rla_exp.cli.outcome import exit_code
 from rla_exp.cli.table_runs import Found, TableRuns, Trained
 from rla_exp.errors import ConfigError, InterruptedRun, UserError
-from rla_exp.report import Table, TableSpec, check_writable, collect, render_rich, table_names, write_table
+from rla_exp.report import RunRequest, Table, TableSpec, check_writable, collect, render_rich, table_names, write_table
 from rla_exp.report.domains import with_domain_columns
 from rla_exp.report.kernel_spec import is_kernel_table, load_kernel_spec
 from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
@@ -209,6 +209,8 @@ def make_table(settings: TableSettings, runs: TableRuns) -> None:
     def collected(*, mixed: bool) -> Table:
         return collect(spec, folders, mixed=mixed, choices=choices)
 
+    if isinstance(runs, Trained):
+        runs.jobs |= {request: followed_by_evaluation(item) for request, item in _wanted(spec, runs, settings).items()}
     # what cannot be compared is refused before the training, not after it
     collected(mixed=settings.mixed)
     problems = [runs.finish(requests, detail=lambda: render_rich(collected(mixed=True)))]
@@ -228,29 +230,33 @@ def make_table(settings: TableSettings, runs: TableRuns) -> None:
 
 
 def _evaluate(spec: TableSpec, runs: Trained, settings: TableSettings) -> str | None:
-    """Score finished runs on the suites that columns show; what failed, in words."""
+    """Score finished runs on the suites that columns show, where that is not done yet; what failed, in words."""
+    wanted = [item for item in _wanted(spec, runs, settings).values() if is_finished(item.job.folder)]
+    failed = evaluate_runs(wanted, runs.launch, limit=runs.limit)
+    if not failed:
+        return None
+    return "\n".join([f"{len(failed)} runs could not be evaluated:", *(f"  - {text}" for text in failed)])
+
+
+def _wanted(spec: TableSpec, runs: Trained, settings: TableSettings) -> dict[RunRequest, Wanted]:
+    """The suites that runs lack, with those tasks that columns show and that can be had."""
     offered = {
         suite: offered_tasks(suite, tasks, settings.data_dir)
         for study in spec.studies
         for suite, tasks in spec.score_tasks(study).items()
     }
-    wanted = []
+    wanted = {}
     for request in spec.runs():
-        job = runs.jobs[request]
-        tasks = spec.score_tasks(request.study)
-        if tasks and is_finished(job.folder):
-            there = {tuple(key.split("/")[1:3]) for key in read_scores(job.folder)}
-            lacking = {
-                suite: frozenset(task for task in names & offered[suite] if (suite, task) not in there)
-                for suite, names in tasks.items()
-            }
-            lacking = {suite: names for suite, names in lacking.items() if names}
-            if lacking:
-                wanted.append(Wanted(job, lacking, spec.evaluation_limit, settings.data_dir))
-    failed = evaluate_runs(wanted, runs.launch, limit=runs.limit)
-    if not failed:
-        return None
-    return "\n".join([f"{len(failed)} runs could not be evaluated:", *(f"  - {text}" for text in failed)])
+        job, tasks = runs.jobs[request], spec.score_tasks(request.study)
+        there = {tuple(key.split("/")[1:3]) for key in read_scores(job.folder)} if tasks else set()
+        lacking = {
+            suite: frozenset(task for task in names & offered[suite] if (suite, task) not in there)
+            for suite, names in tasks.items()
+        }
+        lacking = {suite: names for suite, names in lacking.items() if names}
+        if lacking:
+            wanted[request] = Wanted(job, lacking, spec.evaluation_limit, settings.data_dir)
+    return wanted
 
 
 def _choose_learning_rates(spec: TableSpec, runs: TableRuns) -> list[Choice]:

@@ -19,6 +19,7 @@ from rla_exp.report import MixedRunsError, RunRequest
 from rla_exp.report.outcome import Outcome, read_outcome
 from rla_exp.runs import RunFolder, sources_hash
 from rla_exp.runs.by_config import RunsByConfig
+from rla_exp.runs.evaluations import evaluation_seconds
 from rla_exp.runs.result import read_result
 from rla_exp.sweep.job import Job, JobOutcome
 from rla_exp.sweep.launch import Launch
@@ -169,7 +170,7 @@ class ExpectedSeconds:
             if job not in self._per_step and steps and is_finished(job.folder):
                 result = read_result(job.folder)
                 if result is not None and "seconds" in result.timing:
-                    self._per_step[job] = result.timing["seconds"] / steps
+                    self._per_step[job] = (result.timing["seconds"] + evaluation_seconds(job.folder)) / steps
 
 
 def _steps(job: Job) -> int:

@@ -118,3 +118,14 @@ def read_scores(run: Path) -> Mapping[str, Score]:
             for metric, score in found.metrics.items():
                 scores[f"eval/{evaluation.suite}/{task}/{metric}"] = score
     return scores
+
+
+def evaluation_seconds(run: Path) -> float:
+    """Wall time of all evaluations in the run folder `run`."""
+    seconds = 0.0
+    for file in (run / EVALUATION_FOLDER).glob("*.json"):
+        evaluation = read_evaluation(run, file.stem)
+        assert evaluation is not None
+        # the members of a group each have the time of the whole
+        seconds += sum({task.seconds for task in evaluation.tasks.values()})
+    return seconds
