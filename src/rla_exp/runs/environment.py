@@ -38,10 +38,23 @@ def describe_environment(overrides: Sequence[str], device_type: str) -> dict[str
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "device": {"type": device_type, "name": device_name(device_type)},
+        "device": {"type": device_type, "name": device_name(device_type), **_gpu(device_type)},
         "cpu_count": os.cpu_count(),
         "git": None if commit is None else {"commit": commit[0], "dirty": commit[1]},
         "sources": sources_hash(),
+    }
+
+
+def _gpu(device_type: str) -> dict[str, Any]:
+    """Which GPU it is, and how many the run sees; nothing on a CPU."""
+    if device_type != "cuda":
+        return {}
+    import torch
+
+    return {
+        "uuid": str(torch.cuda.get_device_properties(0).uuid),
+        "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "count": torch.cuda.device_count(),
     }
 
 
