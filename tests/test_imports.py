@@ -23,7 +23,7 @@ ALLOWED = {
     "sweep": {"errors", "config", "runs", "lit", "data"},
     "report": {"errors", "config", "runs"},
     "dashboard": {"errors", "config", "runs", "report"},
-    "bench": {"errors", "kernels", "runs", "report"},
+    "bench": {"errors", "kernels", "models", "config", "runs", "report"},
     "cli": {"errors", "kernels", "config", "runs", "sweep", "report", "dashboard", "bench"},
 }
 

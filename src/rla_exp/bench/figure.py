@@ -47,10 +47,10 @@ def draw_times(content: Mapping[str, Any]) -> Figure | None:
                 ax.set_xscale("log", base=2)
                 ax.set_yscale("log")
                 ax.set_xticks(sorted({row["T"] for row in rows}))
-                ax.xaxis.set_major_formatter(FuncFormatter(_tokens))
+                ax.xaxis.set_major_formatter(FuncFormatter(tokens_label))
                 ax.xaxis.set_minor_formatter(NullFormatter())
                 ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                ax.yaxis.set_major_formatter(FuncFormatter(_short))
+                ax.yaxis.set_major_formatter(FuncFormatter(short))
                 ax.yaxis.set_minor_formatter(NullFormatter())
                 ax.set_ylabel(WHAT[what])
                 ax.set_title(PASSES[run])
@@ -71,7 +71,7 @@ def draw_times(content: Mapping[str, Any]) -> Figure | None:
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
         first = rows[0]
-        batches = ", ".join(f"{B}x{_tokens(T, None)}" for T, B in sorted({(row["T"], row["B"]) for row in rows}))
+        batches = ", ".join(f"{B}x{tokens_label(T, None)}" for T, B in sorted({(row["T"], row["B"]) for row in rows}))
         figure.suptitle(
             f"{content['gpu']}, {first['H']} heads of {first['K']}, {first['dtype']}; sequences x tokens: {batches}",
             fontsize=9.5,
@@ -122,7 +122,7 @@ def _values(row: Mapping[str, Any], what: str) -> tuple[float, float, float]:
     return tokens / row["ms"], tokens / row["ms_p80"], tokens / row["ms_p20"]
 
 
-def _short(value: float, _position: int | None) -> str:
+def short(value: float, _position: int | None) -> str:
     """A power of ten in few signs."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= unit:
@@ -130,5 +130,5 @@ def _short(value: float, _position: int | None) -> str:
     return f"{value:g}"
 
 
-def _tokens(value: float, _position: int | None) -> str:
+def tokens_label(value: float, _position: int | None) -> str:
     return f"{value / 1024:g}K" if value >= 1024 else f"{value:g}"

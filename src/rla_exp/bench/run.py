@@ -65,7 +65,7 @@ def run_benchmark(settings: BenchSettings, on_row: Callable[[Content], None]) ->
     start = time.monotonic()
     content: Content = {
         "gpu": device_name(settings.device),
-        "versions": _versions(settings.device),
+        "versions": versions(settings.device),
         "commit": settings.commit,
         "command": settings.command,
         "date": time.strftime("%Y-%m-%d"),
@@ -128,7 +128,8 @@ def _measure(worker: Worker, case: Case, settings: BenchSettings, content: Conte
     content["rows"].append({**case.to_row(label and label + note), **reply})
 
 
-def _versions(device: str) -> dict[str, str]:
+def versions(device: str) -> dict[str, str]:
+    """Of the packages that compute, those that are installed."""
     found = {}
     for package in PACKAGES:
         try:

@@ -11,10 +11,12 @@ from typing import Any, TypeVar, cast
 
 from rla_exp.bench.cases import FULL, ON_CPU, OPS, PASSES, QUICK, QUICK_OPS, STEP_BATCHES, Op, Pass, Shape, all_cases
 from rla_exp.bench.implementations import NAMES, default_names, named
+from rla_exp.cli.bench_models import KEYS as MODEL_KEYS
+from rla_exp.cli.bench_models import ModelBenchCommand, bench_models
 from rla_exp.cli.key_values import Key, describe_keys, read_key_values, whole_number, yes_or_no
 from rla_exp.cli.outcome import exit_code
 from rla_exp.errors import UserError
-from rla_exp.runs import git_commit
+from rla_exp.runs import describe_commit
 from rla_exp.runs.files import expand_home
 
 DTYPES = ("bfloat16", "float16", "float32")
@@ -82,7 +84,11 @@ HELP = f"""Measure run time and memory of the kernels, and of the peers that are
 
 usage: rla-bench [key=value ...]
 
-{describe_keys(KEYS)}"""
+{describe_keys(KEYS)}
+
+usage: rla-bench models=true [key=value ...]
+
+{describe_keys(MODEL_KEYS)}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help", "help"} & set(arguments):
         print(HELP)
         return 0
+    if "models=true" in arguments:
+        return exit_code(lambda: bench_models(ModelBenchCommand(**read_key_values(arguments, MODEL_KEYS)), arguments))
     return exit_code(lambda: bench(BenchCommand(**read_key_values(arguments, KEYS)), arguments))
 
 
@@ -175,7 +183,7 @@ def bench(settings: BenchCommand, arguments: Sequence[str]) -> None:
             command=shlex.join(
                 ["rla-bench", *(word for word in arguments if not word.startswith(("out=", "commit=")))]
             ),
-            commit=settings.commit or _commit(),
+            commit=settings.commit or describe_commit(),
         ),
         on_row,
     )
@@ -183,11 +191,6 @@ def bench(settings: BenchCommand, arguments: Sequence[str]) -> None:
     print("written:", *map(str, paths), sep="\n  ")
     if not content["rows"]:
         raise UserError(f"nothing was measured; {paths[0]} has the reasons of {len(content['failures'])} cases")
-
-
-def _commit() -> str:
-    found = git_commit()
-    return "unknown" if found is None else found[0] + (" with changes" if found[1] else "")
 
 
 if __name__ == "__main__":

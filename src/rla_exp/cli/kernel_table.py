@@ -15,7 +15,7 @@ from rla_exp.report.kernel_figure import draw_kernels
 from rla_exp.report.kernel_spec import CpuTimes, KernelSpec
 from rla_exp.report.kernel_table import kernel_files, read_kernel_table
 from rla_exp.report.write import check_writable, write_files
-from rla_exp.runs import git_commit, sources_hash
+from rla_exp.runs import describe_commit, sources_hash
 from rla_exp.runs.environment import device_name
 from rla_exp.runs.files import read_json, write_json
 
@@ -71,11 +71,10 @@ def _time_here(spec: KernelSpec, times: CpuTimes, runs: Path) -> Path:
     identity = hashlib.sha256(f"{times!r} {sources_hash()} {device} {torch.__version__}".encode()).hexdigest()
     file = runs / "kernels" / f"{spec.scale}-{identity[:8]}" / "benchmark.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    commit = git_commit()
     content = read_json(file) or {
         "gpu": device,
         "versions": {"torch": torch.__version__},
-        "commit": "unknown" if commit is None else commit[0] + (" with changes" if commit[1] else ""),
+        "commit": describe_commit(),
         "command": f"rla-table table={spec.name} scale={spec.scale}",
         "date": time.strftime("%Y-%m-%d"),
         "rows": [],

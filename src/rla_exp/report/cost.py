@@ -49,12 +49,16 @@ def operator_flops(model: ModelConfig, length: int) -> float:
 
 
 def train_flops(config: RunConfig, matrix_parameters: int) -> float:
-    """Floating-point operations of a training run: forward, and backward at twice that.
+    """Floating-point operations of a training run; see flops_per_token."""
+    return flops_per_token(config, matrix_parameters) * train_tokens(config)
+
+
+def flops_per_token(config: RunConfig, matrix_parameters: int) -> float:
+    """Floating-point operations of training on a token: forward, and backward at twice that.
 
     matrix_parameters: those that multiply every token; the embedding's rows are only looked up.
     """
-    forward = 2.0 * matrix_parameters + operator_flops(config.model, train_length(config.data))
-    return 3.0 * forward * train_tokens(config)
+    return 3.0 * (2.0 * matrix_parameters + operator_flops(config.model, train_length(config.data)))
 
 
 def train_memory(config: RunConfig, parameters: int) -> float:

@@ -38,6 +38,12 @@ def git_commit() -> tuple[str, bool] | None:
     return commit.strip(), bool(_git("status", "--porcelain", "--untracked-files=no"))
 
 
+def describe_commit() -> str:
+    """The commit in words, for files that tell where they come from."""
+    found = git_commit()
+    return "unknown" if found is None else found[0] + (" with changes" if found[1] else "")
+
+
 def _git(*arguments: str) -> str | None:
     try:
         run = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, timeout=20, check=False)

@@ -1,0 +1,113 @@
+"""Training steps of whole models: measured in processes, compared with their baselines, told when they fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rla_exp.bench.model_files import models_markdown
+from rla_exp.bench.model_worker import measure_step
+from rla_exp.bench.models import ModelBenchSettings, cases_of, run_model_benchmark
+from rla_exp.cli.bench import main
+
+
+def settings(**changes: Any) -> ModelBenchSettings:
+    given: dict[str, Any] = {
+        "models": ["rla", "linear_attention"],
+        "sizes": ["tiny"],
+        "lengths": [64, 32],
+        "batch_tokens": 64,
+        "steps": 2,
+        "device": "cpu",
+        "limit": None,
+        "command": "rla-bench",
+        "commit": "abc",
+    }
+    return ModelBenchSettings(**given | changes)
+
+
+def test_a_case_has_as_many_tokens_as_it_can() -> None:
+    cases = cases_of(settings(lengths=[128, 32, 16]), "rla", "tiny")
+    assert [(case.B, case.T) for case in cases] == [(4, 16), (2, 32), (1, 128)]
+    assert {case.precision for case in cases} == {"32"}
+    large = cases_of(settings(device="cuda", batch_tokens=None, lengths=[2048, 32768]), "rdn", "1p5b")
+    assert [(case.B, case.T, case.precision) for case in large] == [(4, 2048, "bf16-mixed"), (1, 32768, "bf16-mixed")]
+    assert cases_of(settings(batch_tokens=None, lengths=[2048]), "rdn", "base")[0].B == 16
+
+
+def test_a_step_is_a_training_step() -> None:
+    case = {"model": "rdn", "size": "tiny", "B": 2, "T": 32, "precision": "32"}
+    measured = measure_step(case, 5, torch.device("cpu"))
+    assert 0 < measured["ms_p20"] <= measured["ms"] <= measured["ms_p80"]
+    assert measured["peak_mib"] is None
+    # 3 x (2 a parameter that multiplies + the operator's own): more than 6 a parameter without the embedding
+    multiplied = measured["parameters"] - 32768 * 64
+    assert 6 * multiplied < measured["flop_per_token"] < 6.6 * multiplied
+
+
+def test_models_are_measured_in_processes_and_beside_their_baselines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["models=true", "names=linear_attention,rla", "sizes=tiny", "lengths=32,64", "batch_tokens=64", "steps=2"]
+    assert main([*words, "device=cpu", f"out={tmp_path}", "commit=abc"]) == 0
+    shown = capsys.readouterr()
+    assert "rla tiny B1 T64: " in shown.err
+    written = {path.suffix: path for path in (tmp_path / "models").iterdir()}
+    assert set(written) == {".json", ".md", ".png", ".svg"}
+    content = json.loads(written[".json"].read_text())
+    assert (content["commit"], content["failures"], content["steps"]) == ("abc", [], 2)
+    # where the files go is no part of what was measured
+    assert content["command"].endswith("device=cpu")
+    found = [(row["model"], row["B"], row["T"]) for row in content["rows"]]
+    assert found == [("linear_attention", 2, 32), ("linear_attention", 1, 64), ("rla", 2, 32), ("rla", 1, 64)]
+    for row in content["rows"]:
+        assert row["tokens_per_s"] == pytest.approx(64 / (row["ms"] / 1000))
+        assert row["mfu"] is None
+    rates = {(row["model"], row["T"]): row["tokens_per_s"] for row in content["rows"]}
+    share = f"{rates['rla', 32] / rates['linear_attention', 32]:.1%}"
+    lines = written[".md"].read_text().split("### of its baseline's tokens/s")[1].splitlines()
+    assert next(line for line in lines if "**RLA**" in line).split(" | ")[2] == share
+    assert next(line for line in lines if "**linear attention**" in line).split(" | ")[2] == "–"
+
+
+def test_use_of_the_card_is_told_where_its_rate_is_known() -> None:
+    row = {"model": "rdn", "size": "base", "B": 16, "T": 2048, "precision": "bf16-mixed", "ms": 100.0, "ms_p20": 99.0}
+    row |= {"ms_p80": 101.0, "peak_mib": 20480.0, "parameters": 1.1e8, "tokens_per_s": 327680.0, "tflop_per_s": 250.0}
+    content = {
+        "gpu": "NVIDIA H100 80GB HBM3",
+        "versions": {},
+        "commit": "abc",
+        "command": "rla-bench",
+        "date": "2026-01-01",
+    }
+    content |= {"steps": 10, "peak_tflop_per_s": 989.4, "rows": [{**row, "mfu": 250.0 / 989.4}], "failures": []}
+    text = models_markdown(content)
+    assert "| **RDN** | 110.0M | 25.3% |" in text
+    assert "| **RDN** | 110.0M | 20,480 |" in text
+
+
+def test_what_fails_is_recorded_and_does_not_stop_the_others() -> None:
+    told: list[dict[str, Any]] = []
+    # no machine holds so long a sequence
+    content = run_model_benchmark(
+        settings(models=["rla", "transformer"], lengths=[32, 10**12]), lambda _, row: told.append(row)
+    )
+    assert [(row["model"], row["T"]) for row in content["rows"]] == [("rla", 32), ("transformer", 32)]
+    assert [(row["model"], row["T"]) for row in content["failures"]] == [("rla", 10**12), ("transformer", 10**12)]
+    assert len(told) == 4
+    assert all(row["reason"] for row in content["failures"])
+    late = run_model_benchmark(settings(limit=-1.0), lambda *_: None)
+    assert {row["reason"] for row in late["failures"]} == {"not run: out of time"}
+    assert not late["rows"]
+
+
+def test_settings_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models=true", "names=rlaa", "sizes=huge", "ops=rla"]) == 1
+    shown = capsys.readouterr().err
+    assert "names is 'rlaa'" in shown
+    assert "sizes is 'huge'" in shown
+    assert "there is no setting ops" in shown
