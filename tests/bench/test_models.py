@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from rla_exp.bench.markdown import NONE
 from rla_exp.bench.model_files import models_markdown
 from rla_exp.bench.model_worker import measure_step
 from rla_exp.bench.models import ModelBenchSettings, cases_of, run_model_benchmark
@@ -71,7 +72,7 @@ def test_models_are_measured_in_processes_and_beside_their_baselines(
     share = f"{rates['rla', 32] / rates['linear_attention', 32]:.1%}"
     lines = written[".md"].read_text().split("### of its baseline's tokens/s")[1].splitlines()
     assert next(line for line in lines if "**RLA**" in line).split(" | ")[2] == share
-    assert next(line for line in lines if "**linear attention**" in line).split(" | ")[2] == "–"
+    assert next(line for line in lines if "**linear attention**" in line).split(" | ")[2] == NONE
 
 
 def test_use_of_the_card_is_told_where_its_rate_is_known() -> None:
