@@ -151,3 +151,37 @@ def test_time_is_expected_by_finished_runs_of_the_row(tmp_path: Path) -> None:
     RunFolder(fast1.folder).create()
     RunFolder(fast1.folder).write_status(Status(state="interrupted", step=150, max_steps=200))
     assert expected(fast1) == pytest.approx(5.0)
+
+
+def test_local_text_takes_the_place_of_the_corpus(
+    scored_table: Path, tmp_path: Path, use_tables: UseTables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = scored_table / "tiny.yaml"
+    described = file.read_text()
+    begin, end = described.index("  document:\n"), described.index("scales:\n")
+    described = described[:begin] + described[end:].replace("caption: Two", 'corpus: docs\n    caption: "{corpus}. Two')
+    file.write_text(described.replace("steps.\n", 'steps."\n', 1))
+    use_tables(scored_table)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "train.txt").write_text("".join(f"line {i} of what is trained on\n" for i in range(2000)))
+    for name in ("held-gov", "held-fiction"):
+        (texts / f"{name}.txt").write_text(f"what {name} says, " * 40)
+    words = ["table=tiny", "scale=smoke", f"runs={tmp_path / 'runs'}", f"results={tmp_path / 'results'}"]
+    local = [f"text={texts}/train.txt", f"test_text={texts}/held-*.txt"]
+    assert command.main([*words, *local]) == 0, capsys.readouterr()
+    table = (tmp_path / "results" / "tiny" / "smoke" / "table.md").read_text()
+    assert r"local text (train.txt, tested on held-\*.txt)" in table
+    assert "bits, fiction ↓" in table
+    assert "bits, gov ↓" in table
+    (result,) = (tmp_path / "runs").glob("*/*/seed0/result.json")
+    assert f"corpus of Text {json.loads(result.read_text())['provenance']['corpus_sha256'][:12]}" in table
+    # the same words where these files are not, which are not read
+    shutil.rmtree(texts)
+    shutil.rmtree(tmp_path / "results")
+    assert command.main([*words, *local, "train=false"]) == 0
+    assert (tmp_path / "results" / "tiny" / "smoke" / "table.md").read_text() == table
+    # the corpus of the table's own has no runs here
+    capsys.readouterr()
+    assert command.main([*words, "train=false"]) == 1
+    assert "1 of 1 runs are not below" in capsys.readouterr().err
