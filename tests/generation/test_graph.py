@@ -89,32 +89,31 @@ def test_only_steps_of_fixed_size_on_a_gpu_are_graphed(make_model):
     assert not can_be_graphed(make_model("rla"))
 
 
-def test_a_position_on_the_device_is_followed(make_model):
-    """What a graph replays must not know the position as a number: with a wrong `length` only `position` counts."""
+def test_lengths_on_the_device_are_followed(make_model):
+    """What a graph replays must not know the position as a number: with a wrong `length` only `lengths` counts."""
     model = make_model("retnet").double()
     tokens = torch.arange(1, 10)[None]
     expected = model(tokens)
     cache = model.new_cache(1)
-    cache.position = torch.zeros(1, dtype=torch.int64)
+    cache.lengths = torch.zeros(1, dtype=torch.int64)
     with torch.no_grad():
         parts = []
         for part in (tokens[:, :5], tokens[:, 5:6], tokens[:, 6:7], tokens[:, 7:]):
             parts.append(model(part, cache=cache))
             cache.length = 0
-    assert cache.position.tolist() == [9]
+    assert cache.lengths.tolist() == [9]
     torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=gpu) for name in LINEAR])
 def test_logits_of_graph_and_model_agree(name, on_gpu):
     model = on_gpu(name)
-    (group,) = read_prompts(model, [[5, 6, 7, 8, 9], [1, 2, 3, 4, 5]])
-    eager = EagerStep(model, group.state.cache.select(torch.arange(2, device="cuda")))
+    state = read_prompts(model, [[5, 6, 7, 8, 9], [1, 2, 3]])
     graphed = GraphedStep(model, 2)
     # a graph serves one state after another
     for _ in range(2):
-        graphed.load(group.state.cache)
-        eager = EagerStep(model, group.state.cache.select(torch.arange(2, device="cuda")))
+        graphed.load(state.cache)
+        eager = EagerStep(model, state.cache.select(torch.arange(2, device="cuda")))
         for token in range(40):
             tokens = torch.tensor([token, 2 * token], device="cuda")
             torch.testing.assert_close(graphed(tokens), eager(tokens), rtol=1e-4, atol=1e-4)

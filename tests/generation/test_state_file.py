@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from rla_exp.data.tokenizer import ByteTokenizer
 from rla_exp.errors import RunError
-from rla_exp.generation import Sampling, TextGenerator, load_state, save_state
+from rla_exp.generation import Sampling, TextGenerator, load_state, read_prompts, save_state
+from rla_exp.generation.decoding import EagerStep
 
 
 @pytest.mark.parametrize("name", ["rdn", "mamba2", "retnet", "transformer"])
@@ -24,6 +25,17 @@ def test_going_on_from_a_file_is_going_on(name, make_model, tmp_path):
     arguments = {"max_new_tokens": 12, "sampling": Sampling(repetition_penalty=1.3)}
     expected = generator.generate(["And?", ""], after=state, **arguments)
     assert generator.generate(["And?", ""], after=loaded, **arguments) == expected
+
+
+@pytest.mark.parametrize("name", ["rdn", "transformer"])
+def test_rows_of_different_lengths_are_kept(name, make_model, tmp_path):
+    model = make_model(name)
+    state = read_prompts(model, [[1, 2, 3], [4], [5, 6]])
+    save_state(state, tmp_path / "state", model)
+    loaded = load_state(tmp_path / "state", model)
+    assert loaded.cache.lengths.tolist() == [3, 1, 2]
+    step, tokens = EagerStep(model, state.cache), torch.tensor([7, 8, 9])
+    assert torch.equal(step(tokens), EagerStep(model, loaded.cache)(tokens))
 
 
 def test_the_file_of_a_linear_model_does_not_grow(make_model, tmp_path):

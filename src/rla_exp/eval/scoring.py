@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rla_exp.eval.prefix_tree import MIN_SHARED, Segment, Tokens, prefix_tree
+from rla_exp.generation.reading import num_even
 from rla_exp.models import Cache, LanguageModel
 
 # numbers in the largest tensor of logits
 _MAX_LOGITS = 2**26
-# tokens that all rows have left, from which on a call on them alone costs less than packing them with the rest
-_MIN_EVEN = 128
+# of rows that are read together whatever batch_size: calls on few tokens take as long as calls on none
+_FEW_TOKENS = 2**12
+_FEW_STATE_BYTES = 2**26
+# places in the largest mask of attention: queries of all rows times keys
+_MAX_MASK = 2**26
 
 
 class Request(NamedTuple):
@@ -54,9 +58,6 @@ class _Predicted(NamedTuple):
     is_greedy: NDArray[np.bool_]
 
 
-_NOTHING = _Predicted(np.empty(0), np.empty(0, dtype=np.bool_))
-
-
 @dataclass
 class _Item:
     """A segment to read, after row `row` of `cache` (None: at the beginning)."""
@@ -72,16 +73,17 @@ class _Item:
 
 class Scorer:
     """Scores requests in batches: rows of different lengths are packed one after the other by cu_seqlens, each going on
-    from its own state. Where positions mean something, rows are equally far: one leaves its batch where it ends.
+    from its own state.
 
-    Nothing is padded, so that a number depends on the size of the batches only by the rounding of matrix products.
+    No padding enters a state, so that a number depends on what it is batched with only by the rounding of matrix
+    products.
     """
 
     def __init__(
         self, model: LanguageModel, *, batch_size: int = 32, max_tokens: int = 16384, reuse: bool = True
     ) -> None:
-        """batch_size: rows at a time. max_tokens: of all rows together in a call of the model; longer ones are read
-        in parts. reuse: read common beginnings once; False is there for comparison.
+        """batch_size: rows at a time; of short ones with small states more. max_tokens: of all rows together in a call
+        of the model; longer ones are read in parts. reuse: read common beginnings once; False is there for comparison.
         """
         self.model = model
         self.batch_size, self.max_tokens = batch_size, max_tokens
@@ -114,10 +116,9 @@ class Scorer:
         def run(items: list[_Item]) -> None:
             for batch in self._batches(items):
                 children: list[_Item] = []
-                for predicted, of, new_children in self._read(batch, targets):
+                for predicted, of in self._read(batch, targets, children):
                     np.add.at(log_prob, of, predicted.log_prob)
                     np.logical_and.at(is_greedy, of, predicted.is_greedy)
-                    children += new_children
                 if children:
                     run(children)
                 if advance is not None:
@@ -127,49 +128,54 @@ class Scorer:
         return [Score(float(nats), bool(greedy)) for nats, greedy in zip(log_prob, is_greedy, strict=True)]
 
     def _batches(self, items: list[_Item]) -> Iterator[list[_Item]]:
-        """Items of like lengths together, shorter ones first; of one start where positions matter."""
-
-        def start(item: _Item) -> int:
-            return item.segment.start if self.model.is_positional else 0
-
-        for _, same in groupby(sorted(items, key=lambda item: (start(item), item.length)), key=start):
-            ordered = list(same)
-            for first in range(0, len(ordered), self.batch_size):
-                yield ordered[first : first + self.batch_size]
+        """Items of like lengths together, shorter ones first; more than batch_size where they are few tokens."""
+        batch: list[_Item] = []
+        num_tokens = state_bytes = 0
+        for item in sorted(items, key=lambda item: item.length):
+            num_tokens += item.length
+            state_bytes += self.model.state_bytes(item.segment.end)
+            is_small = num_tokens <= _FEW_TOKENS and state_bytes <= _FEW_STATE_BYTES
+            if len(batch) >= self.batch_size and not is_small:
+                yield batch
+                batch, num_tokens, state_bytes = [], item.length, self.model.state_bytes(item.segment.end)
+            batch.append(item)
+        if batch:
+            yield batch
 
     def _read(
-        self, batch: list[_Item], targets: Callable[[Segment], _Targets]
-    ) -> Iterator[tuple[_Predicted, NDArray[np.int64], list[_Item]]]:
-        """Read a batch, sorted by length; yields what was predicted, of which requests, and the items that follow."""
+        self, batch: list[_Item], targets: Callable[[Segment], _Targets], after: list[_Item]
+    ) -> Iterator[tuple[_Predicted, NDArray[np.int64]]]:
+        """Read a batch, sorted by length; yields what was predicted, of which requests. `after` gets what follows."""
         device = self.model.embedding.weight.device
         cache = self._joined(batch)
         wanted = [targets(item.segment) for item in batch]
         done = 0
         while batch:
-            stop = done + max(1, self.max_tokens // len(batch))
-            shortest = batch[0].length
-            if self.model.is_positional or shortest - done >= _MIN_EVEN:
-                stop = min(stop, shortest)
+            stop = done + self._tokens_at_once(len(batch), cache.length)
+            even = num_even(max(0, batch[0].length - done), batch[-1].length - done)
+            stop = min(stop, done + even) if even else stop
             parts = [item.segment.tokens[done:stop] for item in batch]
             hidden = self._hidden(parts, cache)
             place, token, request = _between(wanted, done, stop, parts)
             if len(token):
-                yield self._predict(hidden, place, token), request, []
+                yield self._predict(hidden, place, token), request
+            left = next((row for row, item in enumerate(batch) if item.length > stop), len(batch))
+            for row in range(left):
+                # a row whose next parts are empty keeps its state
+                after += [_Item(child, cache, row) for child in batch[row].segment.children if batch[row].length > done]
             done = stop
-            num_ending = sum(item.length <= done for item in batch)
-            ending = batch[:num_ending]
-            parents = [row for row, item in enumerate(ending) if item.segment.children]
-            if parents:
-                kept = cache.select(torch.tensor(parents, device=device))
-                children = [
-                    _Item(child, kept, place)
-                    for place, row in enumerate(parents)
-                    for child in ending[row].segment.children
-                ]
-                yield _NOTHING, np.empty(0, dtype=np.int64), children
-            batch, wanted = batch[num_ending:], wanted[num_ending:]
-            if batch:
-                cache = cache.select(torch.arange(num_ending, num_ending + len(batch), device=device))
+            # a copy is worth it where half of the rows go, or the others can go on side by side
+            if left and (2 * left >= len(batch) or num_even(batch[left].length - done, batch[-1].length - done)):
+                batch, wanted = batch[left:], wanted[left:]
+                if batch:
+                    cache = cache.select(torch.arange(left, left + len(batch), device=device))
+
+    def _tokens_at_once(self, num_rows: int, num_seen: int) -> int:
+        """Of each row."""
+        count = max(1, self.max_tokens // num_rows)
+        if self.model.config.mixer == "attention":
+            count = max(1, min(count, _MAX_MASK // (num_rows * (num_seen + count))))
+        return count
 
     def _hidden(self, parts: Sequence[Tokens], cache: Cache) -> Tensor:
         """[tokens, d_model] of parts that follow the rows of the cache, one part after the other."""

@@ -39,8 +39,7 @@ def decoding_costs(
     A linear model writes every token up to the last length, drawn by the seed. A transformer, for which that would take
     long, reads random tokens up to each window in the parallel form.
     """
-    (group,) = read_prompts(model, [[0]])
-    state = group.state
+    state = read_prompts(model, [[0]])
     sampler = Sampler(Sampling(temperature=1.0, seed=seed), [0])
     random = torch.Generator().manual_seed(seed)
     for length in lengths:

@@ -68,8 +68,7 @@ class TextGenerator:
         """
         tokens = self._tokens(prompt, after)
         self._warn(len(tokens), 0, after)
-        (group,) = read_prompts(self.model, [tokens], after)
-        return group.state
+        return read_prompts(self.model, [tokens], after)
 
     def generate(
         self,
@@ -136,23 +135,25 @@ class TextGenerator:
         stop: Sequence[str],
         after: DecodingState | None,
     ) -> Iterator[Piece]:
-        for group in read_prompts(self.model, prompts, after):
-            writers = {
-                place: _Writer(row, TextStream(self.tokenizer.decode, prompts[row][-_CONTEXT:]), StopStrings(stop))
-                for place, row in enumerate(group.rows)
-            }
-            sampler = Sampler(sampling, group.rows)
-            with self._step(group.state.cache) as step:
-                steps = decode(step, group.state, sampler, self.tokenizer.vocab_size)
-                for count, tokens in enumerate(steps, start=1):
-                    chosen = tokens.tolist()
-                    for place, writer in list(writers.items()):
-                        piece = writer.write(chosen[place], count, self.tokenizer.end, last=count == max_new_tokens)
-                        yield piece
-                        if piece.finish_reason is not None:
-                            del writers[place]
-                    if not writers:
-                        break
+        if not prompts:
+            return
+        state = read_prompts(self.model, prompts, after)
+        writers = {
+            row: _Writer(row, TextStream(self.tokenizer.decode, prompt[-_CONTEXT:]), StopStrings(stop))
+            for row, prompt in enumerate(prompts)
+        }
+        sampler = Sampler(sampling, range(len(prompts)))
+        with self._step(state.cache) as step:
+            steps = decode(step, state, sampler, self.tokenizer.vocab_size)
+            for count, tokens in enumerate(steps, start=1):
+                chosen = tokens.tolist()
+                for row, writer in list(writers.items()):
+                    piece = writer.write(chosen[row], count, self.tokenizer.end, last=count == max_new_tokens)
+                    yield piece
+                    if piece.finish_reason is not None:
+                        del writers[row]
+                if not writers:
+                    break
 
     @contextmanager
     def _step(self, cache: Cache) -> Iterator[Step]:

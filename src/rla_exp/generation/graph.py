@@ -26,7 +26,7 @@ class GraphedStep:
         device = model.embedding.weight.device
         self._tokens = torch.zeros(batch_size, 1, dtype=torch.int64, device=device)
         self._cache = model.new_cache(batch_size)
-        self._cache.position = torch.zeros(1, dtype=torch.int64, device=device)
+        self._cache.lengths = torch.zeros(batch_size, dtype=torch.int64, device=device)
         self._buffers = self._cache.tensors()
 
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -50,8 +50,11 @@ class GraphedStep:
         """Go on from this cache, which is copied."""
         for name, tensor in cache.tensors().items():
             self._buffers[name].copy_(tensor)
-        assert self._cache.position is not None
-        self._cache.position.fill_(cache.length)
+        assert self._cache.lengths is not None
+        if cache.lengths is None:
+            self._cache.lengths.fill_(cache.length)
+        else:
+            self._cache.lengths.copy_(cache.lengths)
 
     @torch.no_grad()
     def __call__(self, tokens: Tensor) -> Tensor:

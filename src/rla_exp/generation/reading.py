@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rla_exp.errors import RunError
@@ -15,6 +16,10 @@ from rla_exp.models import Cache, LanguageModel
 # a mask as long as everything before
 READ_AT_ONCE = 2**15
 READ_AT_ONCE_MASKED = 2**10
+# tokens of every row, from which on a call on them alone costs less than packing them with the rest
+_MIN_EVEN = 128
+# the operator's chunks, which the even part fills
+_CHUNK = 64
 
 
 @dataclass
@@ -32,24 +37,14 @@ class DecodingState:
         return DecodingState(self.cache.select(rows), self.logits[rows], self.seen[rows])
 
 
-@dataclass
-class RowGroup:
-    """Prompts that are decoded together."""
-
-    rows: list[int]
-    """Which prompts they are."""
-    state: DecodingState
-    """Of these prompts, in this order."""
-
-
 @torch.no_grad()
 def read_prompts(
     model: LanguageModel, prompts: Sequence[Sequence[int]], after: DecodingState | None = None
-) -> list[RowGroup]:
-    """Read every prompt with the parallel form of the operator.
+) -> DecodingState:
+    """Read every prompt with the parallel form of the operator; row i of the state is prompt i's.
 
-    All rows are read up to the end of the shortest prompt, which is then set aside, the others to the end of the next,
-    and so on. Rows of a model without positions go on as one group, others as a group for each length.
+    All rows are read together to the end of the shortest prompt where that is far, and what is left is packed, each
+    row after its own state.
 
     Args:
         prompts: tokens; none may be empty unless `after` is given.
@@ -60,49 +55,55 @@ def read_prompts(
     """
     device = model.embedding.weight.device
     start = empty_state(model) if after is None else after
-    # the longest first, so that those still to be read are the first rows
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     state = start.select(torch.zeros(len(prompts), dtype=torch.int64, device=device))
-    groups: list[RowGroup] = []
-    position = 0
-    for length in sorted({len(prompt) for prompt in prompts}):
-        if length > position:
-            tokens = torch.tensor([list(prompts[i][position:length]) for i in order], device=device)
-            read_on(model, state, tokens)
-            position = length
-        longer = sum(len(prompts[i]) > length for i in order)
-        rows = torch.arange(len(order), device=device)
-        groups.append(RowGroup(order[longer:], state.select(rows[longer:])))
-        if longer:
-            state, order = state.select(rows[:longer]), order[:longer]
-    if not all(bool(group.state.logits.isfinite().all()) for group in groups):
+    rows = [torch.tensor(list(prompt), dtype=torch.int64) for prompt in prompts]
+    lengths = [len(row) for row in rows]
+    even = num_even(min(lengths), max(lengths))
+    read_on(model, state, torch.stack([row[:even] for row in rows]).to(device))
+    at_once = _tokens_at_once(model, len(rows))
+    for first in range(even, max(lengths), at_once):
+        _read_packed(model, state, [row[first : first + at_once] for row in rows])
+    if not bool(state.logits.isfinite().all()):
         raise RunError("the model's logits are not finite: its parameters are damaged or its training diverged")
-    return [_joined(groups)] if len(groups) > 1 and not model.is_positional else groups
+    return state
 
 
 def empty_state(model: LanguageModel) -> DecodingState:
     """One row that has read nothing; its logits stand for no token."""
-    nothing = torch.zeros(1, model.vocab_size, device=model.embedding.weight.device)
+    nothing = model.embedding.weight.new_zeros(1, model.vocab_size)
     return DecodingState(model.new_cache(1), nothing, nothing.bool())
+
+
+def num_even(shortest: int, longest: int) -> int:
+    """How many tokens rows of these lengths are best read side by side, before what is left is packed."""
+    if shortest == longest:
+        return shortest
+    return shortest // _CHUNK * _CHUNK if shortest >= _MIN_EVEN else 0
 
 
 @torch.no_grad()
 def read_on(model: LanguageModel, state: DecodingState, tokens: Tensor) -> None:
-    """Move the state on, in place, by tokens [B, T], T >= 1."""
-    length = max(1, READ_AT_ONCE // len(tokens))
-    if model.config.mixer == "attention":
-        length = min(length, READ_AT_ONCE_MASKED)
-    for part in torch.split(tokens, length, dim=1):
-        hidden = model.hidden(part, cache=state.cache)
-    state.logits = model.head(hidden[:, -1])
+    """Move the state on, in place, by tokens [B, T]; by none where T = 0."""
+    for part in torch.split(tokens, _tokens_at_once(model, len(tokens)), dim=1):
+        if part.numel():
+            hidden = model.hidden(part, cache=state.cache)
+            state.logits = model.head(hidden[:, -1])
     state.seen.scatter_(1, tokens, True)
 
 
-def _joined(groups: Sequence[RowGroup]) -> RowGroup:
-    states = [group.state for group in groups]
-    state = DecodingState(
-        Cache.joined([state.cache for state in states]),
-        torch.cat([state.logits for state in states]),
-        torch.cat([state.seen for state in states]),
-    )
-    return RowGroup([row for group in groups for row in group.rows], state)
+def _read_packed(model: LanguageModel, state: DecodingState, parts: Sequence[Tensor]) -> None:
+    """Move the state's rows on, in place, by as many tokens as each has; some may have none."""
+    device = state.seen.device
+    lengths = torch.tensor([len(part) for part in parts], device=device)
+    offsets = F.pad(lengths.cumsum(0), (1, 0))
+    tokens = torch.cat(list(parts)).to(device)
+    hidden = model.hidden(tokens[None], cu_seqlens=offsets, cache=state.cache)[0]
+    moved = lengths.nonzero().squeeze(1)
+    state.logits = state.logits.index_copy(0, moved, model.head(hidden[offsets[moved + 1] - 1]))
+    state.seen[torch.repeat_interleave(lengths), tokens] = True
+
+
+def _tokens_at_once(model: LanguageModel, num_rows: int) -> int:
+    """Of each row."""
+    length = max(1, READ_AT_ONCE // num_rows)
+    return min(length, READ_AT_ONCE_MASKED) if model.config.mixer == "attention" else length

@@ -17,6 +17,7 @@ from rla_exp.errors import RunError
 from rla_exp.generation.reading import DecodingState
 from rla_exp.models import LanguageModel
 from rla_exp.models.cache import KeyValueCache
+from rla_exp.models.sequence_layout import SequenceLayout
 from rla_exp.runs.files import remove_quietly
 
 _FORMAT = "rla_exp decoding state 1"
@@ -31,6 +32,8 @@ def save_state(state: DecodingState, path: Path, model: LanguageModel) -> None:
         RunError: the file cannot be written.
     """
     tensors = {**state.cache.tensors(), "logits": state.logits, "seen": state.seen}
+    if state.cache.lengths is not None:
+        tensors["lengths"] = state.cache.lengths
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     metadata = {"format": _FORMAT, "model": _fingerprint(model), "length": str(state.cache.length)}
     try:
@@ -68,6 +71,8 @@ def _restored(path: Path, tensors: dict[str, Tensor], length: int, model: Langua
     weight = model.embedding.weight
     rows = torch.empty(num_rows, model.vocab_size, dtype=weight.dtype, device=weight.device)
     expected = {**cache.tensors(), "logits": rows, "seen": rows.bool()}
+    if "lengths" in tensors:
+        expected["lengths"] = torch.empty(num_rows, dtype=torch.int64)
     differing = [
         name
         for name in sorted(expected.keys() | tensors.keys())
@@ -76,13 +81,14 @@ def _restored(path: Path, tensors: dict[str, Tensor], length: int, model: Langua
     if differing:
         raise RunError(f"{path} is damaged: {', '.join(differing)} do not fit the model; have the prompt read again")
     found = {name: tensor.to(weight.device) for name, tensor in tensors.items()}
+    everything = SequenceLayout.consecutive(length, start=0, device=weight.device)
     for index, layer in enumerate(cache.layers):
         if isinstance(layer, KeyValueCache):
-            layer.append(found[f"layers.{index}.keys"], found[f"layers.{index}.values"])
+            layer.append(found[f"layers.{index}.keys"], found[f"layers.{index}.values"], everything)
         else:
             for name, tensor in layer.tensors().items():
                 tensor.copy_(found[f"layers.{index}.{name}"])
-    cache.length = length
+    cache.length, cache.lengths = length, found.get("lengths")
     return DecodingState(cache, found["logits"], found["seen"])
 
 

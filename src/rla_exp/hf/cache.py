@@ -1,26 +1,14 @@
-"""What generation carries between calls: caches of `rla_exp.models`, one for each length that the rows have."""
+"""What generation carries between calls: a cache of `rla_exp.models` in the form of transformers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NoReturn
 
 import torch
 import transformers
 from torch import Tensor
 
-from rla_exp.models import Cache, LanguageModel
-
-
-@dataclass
-class RowGroup:
-    """Rows of a batch that have seen equally many tokens.
-
-    rows: [n] indices into the batch, ascending. cache: of these n rows, in this order.
-    """
-
-    rows: Tensor
-    cache: Cache
+from rla_exp.models import Cache
 
 
 class RecurrentCache(transformers.Cache):
@@ -32,7 +20,8 @@ class RecurrentCache(transformers.Cache):
     def __init__(self) -> None:
         # transformers' own layers are keys and values
         super().__init__(layers=[])
-        self.groups: list[RowGroup] = []
+        self.rows: Cache | None = None
+        """Of all rows, whatever their lengths; None before the first call."""
         self.columns = 0
         """Columns of the batch that it has seen, padding included."""
 
@@ -52,16 +41,12 @@ class RecurrentCache(transformers.Cache):
 
     def num_bytes(self) -> int:
         """Bytes of the states, or of the keys and values, of all rows."""
-        return sum(group.cache.num_bytes() for group in self.groups)
+        return 0 if self.rows is None else self.rows.num_bytes()
 
     @property
     def batch_size(self) -> int:
         """Rows held."""
-        return sum(len(group.rows) for group in self.groups)
-
-    def begin(self, model: LanguageModel, groups: list[Tensor]) -> None:
-        """Be ready for the first tokens; groups: of each group its rows, ascending."""
-        self.groups = [RowGroup(rows, model.new_cache(len(rows))) for rows in groups]
+        return 0 if self.rows is None else self.rows.batch_size
 
     def check_continuation(self, tokens: Tensor, real: Tensor | None) -> None:
         """Refuse tokens, [B, T], that cannot follow what was seen; real: as of `real_tokens`.
@@ -77,22 +62,11 @@ class RecurrentCache(transformers.Cache):
                 "padding: pass rows of other lengths one by one, each with a cache of its own"
             )
 
-    def join(self) -> None:
-        """Let all rows go on as one group; only for models to which positions mean nothing."""
-        rows = torch.cat([group.rows for group in self.groups])
-        joined = Cache.joined([group.cache for group in self.groups])
-        self.groups = [RowGroup(rows.sort().values, joined.select(rows.argsort()))]
-
     def batch_select_indices(self, indices: Tensor) -> None:
         """Row i becomes what row indices[i] was; indices: [n], any n."""
-        groups = []
-        for group in self.groups:
-            # [n, rows of the group]
-            same = indices.to(group.rows.device)[:, None] == group.rows
-            rows, source = same.nonzero(as_tuple=True)
-            if len(rows):
-                groups.append(RowGroup(rows, group.cache.select(source)))
-        self.groups = groups
+        if self.rows is not None:
+            device = next(iter(self.rows.tensors().values())).device
+            self.rows = self.rows.select(indices.to(device))
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Beam search: hypothesis i goes on from hypothesis beam_idx[i]."""
@@ -104,4 +78,4 @@ class RecurrentCache(transformers.Cache):
 
     def reset(self) -> None:
         """Forget everything."""
-        self.groups, self.columns = [], 0
+        self.rows, self.columns = None, 0

@@ -14,8 +14,8 @@ from transformers.utils import can_return_tuple
 from rla_exp.data.batch import IGNORE
 from rla_exp.hf.cache import RecurrentCache
 from rla_exp.hf.configuration import RlaExpConfig
-from rla_exp.hf.padding import real_tokens, rows_of_equal_length
-from rla_exp.models import Cache, LanguageModel, build_model
+from rla_exp.hf.padding import real_tokens
+from rla_exp.models import LanguageModel, build_model
 from rla_exp.models.init import draw
 
 
@@ -95,31 +95,22 @@ class RlaExpForCausalLM(PreTrainedModel, GenerationMixin):
     def _hidden(self, tokens: Tensor, mask: Tensor | None, cache: RecurrentCache | None) -> Tensor:
         """What the head reads, [B, T, d_model], zero at padding. The cache is moved on."""
         real = real_tokens(tokens, mask, 0 if cache is None else cache.columns)
-        groups: list[tuple[Tensor, Cache | None]]
-        if cache is None:
-            groups = [(rows, None) for rows in rows_of_equal_length(tokens, real)]
-        else:
-            if cache.columns:
-                cache.check_continuation(tokens, real)
+        rows = None
+        if cache is not None:
+            if cache.rows is None:
+                cache.rows = self.model.new_cache(len(tokens))
             else:
-                cache.begin(self.model, rows_of_equal_length(tokens, real))
-            groups = [(group.rows, group.cache) for group in cache.groups]
+                cache.check_continuation(tokens, real)
+            rows = cache.rows
             cache.columns += tokens.shape[1]
-        parts = [self._rows_hidden(tokens, real, rows, part) for rows, part in groups]
-        if len(parts) == 1:
-            return parts[0]
-        if cache is not None and not self.model.is_positional:
-            cache.join()
-        return torch.cat(parts)[torch.cat([rows for rows, _ in groups]).argsort()]
-
-    def _rows_hidden(self, tokens: Tensor, real: Tensor | None, rows: Tensor, cache: Cache | None) -> Tensor:
-        """Of rows that have equally many real tokens, [n, T, d_model]."""
         if real is None:
-            return self.model.hidden(tokens[rows], cache=cache)
-        real = real[rows]
-        hidden = self.model.hidden(tokens[rows][real].view(len(rows), -1), cache=cache)
-        placed = hidden.new_zeros(*real.shape, hidden.shape[-1])
-        placed[real] = hidden.flatten(0, 1)
+            return self.model.hidden(tokens, cache=rows)
+        offsets = F.pad(real.sum(dim=1).cumsum(0), (1, 0))
+        # attention pads rows of different lengths where it has a cache, and else computes a square of all tokens
+        rows = self.model.new_cache(len(tokens)) if rows is None else rows
+        hidden = self.model.hidden(tokens[real][None], cu_seqlens=offsets, cache=rows)[0]
+        placed = hidden.new_zeros(*tokens.shape, hidden.shape[-1])
+        placed[real] = hidden
         return placed
 
     def prepare_inputs_for_generation(

@@ -1,8 +1,7 @@
-"""Padding never reaches a model: rows are run as their real tokens, with rows of the same length."""
+"""Padding never reaches a model: rows are run as their real tokens, packed one row after the other."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
@@ -27,12 +26,3 @@ def real_tokens(tokens: Tensor, attention_mask: Tensor | None, seen: int) -> Ten
     if len(empty):
         raise ValueError(f"row {int(empty[0])} has no token, its attention_mask is 0 throughout")
     return None if bool(real.all()) else real
-
-
-def rows_of_equal_length(tokens: Tensor, real: Tensor | None) -> list[Tensor]:
-    """The rows of [B, T] in groups with equally many real tokens; each group in ascending order."""
-    rows = torch.arange(len(tokens), device=tokens.device)
-    if real is None:
-        return [rows]
-    lengths = real.sum(dim=1)
-    return [rows[lengths == length] for length in sorted(set(lengths.tolist()))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,10 +36,18 @@ def chunked_with_error(inputs: Inputs, options: Options) -> tuple[Tensor, State,
     return o.to(inputs.v.dtype), State(S, R), error
 
 
+SHORTEST_CHUNK = 4
+"""Below it, shorter chunks save nothing."""
+
+
 def make_layout(inputs: Inputs) -> Layout:
     """Chunks of a length that suits the shape and the device."""
     B, T, H, K = inputs.q.shape
     chunk = chunk_length(max(K, inputs.v.shape[-1]), inputs.q.device)
+    longest = T if inputs.offsets is None else max(end - start for start, end in pairwise(inputs.offsets))
+    # places of a chunk behind the end of a sequence cost as much as tokens
+    while chunk // 2 >= max(longest, SHORTEST_CHUNK):
+        chunk //= 2
     if inputs.offsets is None:
         return uniform_layout(B, T, H, chunk)
     return packed_layout(inputs.offsets, H, chunk, inputs.q.device)

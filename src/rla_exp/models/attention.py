@@ -31,21 +31,27 @@ class Attention(nn.Module):
         first_v = self.num_heads + self.num_kv_heads
         qk = apply_rotary(qkv[:, :first_v], layout.positions, self.rope_base)
         q, k, v = qk[:, : self.num_heads], qk[:, self.num_heads :], qkv[:, first_v:]
-        if cache is not None:
-            k, v = cache.append(k, v)
+        rows = None
+        if cache is not None and layout.cu_seqlens is not None:
+            rows = layout.rows
+            layout = rows.layout
+            q, k, v = (rows.split(x) for x in (q, k, v))
         elif layout.cu_seqlens is not None:
             # attention costs the square of the row's length
             q, k, v = (_as_rows(x, layout.window) for x in (q, k, v))
+        if cache is not None:
+            k, v = cache.append(k, v, layout)
         mask = layout.attention_mask
         o = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None and x.shape[1] > 1, enable_gqa=True
+            q, k, v, attn_mask=mask, is_causal=mask is None and q.shape[2] > 1, enable_gqa=True
         )
+        o = o if rows is None else rows.merge(o)
         out: Tensor = self.out_proj(o.transpose(1, 2).reshape(*x.shape[:2], -1))
         return out
 
     def new_cache(self, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> KeyValueCache:
         empty = torch.empty(batch_size, self.num_kv_heads, 0, self.head_dim, device=device, dtype=dtype)
-        return KeyValueCache(empty, empty)
+        return KeyValueCache(empty, empty, 0)
 
     def state_bytes(self, length: int) -> int:
         """Keys and values of `length` tokens of one sequence in float32."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rla_exp.kernels import State
+from rla_exp.models.sequence_layout import SequenceLayout
 
 
 @dataclass
@@ -42,35 +43,61 @@ class LinearCache:
         return sum(x.numel() * x.element_size() for x in self.tensors().values())
 
 
+# tokens that a copy of keys and values may go on with before it is copied again
+_ROOM = 64
+
+
 class KeyValueCache:
-    """Of attention. Keys and values [B, H_kv, length, D] in buffers that double when full."""
+    """Of attention. Keys and values [B, H_kv, length, D], a token at its position, in buffers that double when full.
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
+    Rows that have seen fewer tokens have places behind their end whose finite content means nothing.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
         self._keys, self._values = keys, values
-        self.length = keys.shape[2]
+        self.length = length
 
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add k and v, [B, H_kv, T, D], and return all keys and values so far; gradients flow to these k and v."""
-        end = self.length + k.shape[2]
+    def append(self, k: Tensor, v: Tensor, layout: SequenceLayout) -> tuple[Tensor, Tensor]:
+        """Add k and v, [B, H_kv, T, D], at the layout's positions, and return both as [B, H_kv, start + T, D]; gradients
+        flow to these k and v.
+        """
+        start, end = layout.start, layout.start + k.shape[2]
         if end > self._keys.shape[2]:
             capacity = max(end, 2 * self._keys.shape[2])
             self._keys = self._grown(self._keys, capacity)
             self._values = self._grown(self._values, capacity)
-        start, self.length = self.length, end
-        self._keys[:, :, start:end] = k.detach()
-        self._values[:, :, start:end] = v.detach()
-        if torch.is_grad_enabled():
-            earlier = (buffer[:, :, :start].to(k.dtype) for buffer in (self._keys, self._values))
-            all_k, all_v = (torch.cat(pair, dim=2) for pair in zip(earlier, (k, v), strict=True))
-            return all_k, all_v
-        return self._keys[:, :, :end].to(k.dtype), self._values[:, :, :end].to(v.dtype)
+        places: tuple[slice | Tensor, ...] = (slice(None), slice(start, end))
+        if layout.starts is not None:
+            # not what happens to lie there: a masked place has weight 0, and 0 x nan is nan
+            self._keys[:, :, self.length : end] = 0
+            self._values[:, :, self.length : end] = 0
+            places = (torch.arange(len(k), device=k.device)[:, None], layout.positions)
+        self.length = end
+        both = []
+        for buffer, new in ((self._keys, k.transpose(1, 2)), (self._values, v.transpose(1, 2))):
+            by_token = buffer.transpose(1, 2)
+            by_token[places] = new.detach().to(buffer.dtype)
+            everything = by_token[:, :end].to(new.dtype)
+            if torch.is_grad_enabled():
+                everything = everything.clone()
+                everything[places] = new
+            both.append(everything.transpose(1, 2))
+        return both[0], both[1]
 
     def select(self, rows: Tensor) -> KeyValueCache:
-        """A copy whose row i is row rows[i] of this; rows: [n] integers."""
-        return KeyValueCache(self._keys[rows, :, : self.length], self._values[rows, :, : self.length])
+        """A copy whose row i is row rows[i] of this, with room for a few more tokens; rows: [n] integers."""
+        keys, values = (self._selected(buffer, rows) for buffer in (self._keys, self._values))
+        return KeyValueCache(keys, values, self.length)
+
+    @classmethod
+    def joined(cls, parts: Sequence[KeyValueCache]) -> KeyValueCache:
+        """The rows of all parts, one part after the other."""
+        length = max(part.length for part in parts)
+        keys, values = zip(*(part.tensors().values() for part in parts), strict=True)
+        return cls(_padded_rows(keys, length), _padded_rows(values, length), length)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Keys and values of the tokens held, [B, H_kv, length, D] each, by name."""
+        """Keys and values, [B, H_kv, length, D] each, by name."""
         return {"keys": self._keys[:, :, : self.length], "values": self._values[:, :, : self.length]}
 
     def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
@@ -79,8 +106,14 @@ class KeyValueCache:
         grown[:, :, : self.length] = buffer[:, :, : self.length]
         return grown
 
+    def _selected(self, buffer: Tensor, rows: Tensor) -> Tensor:
+        _, num_heads, _, head_dim = buffer.shape
+        selected = buffer.new_empty(len(rows), num_heads, self.length + _ROOM, head_dim)
+        torch.index_select(buffer[:, :, : self.length], 0, rows, out=selected[:, :, : self.length])
+        return selected
+
     def num_bytes(self) -> int:
-        """Bytes of the tokens held, not of the room kept for more."""
+        """Bytes of the places up to the longest row's end, not of the room kept for more."""
         return sum(x.numel() * x.element_size() for x in self.tensors().values())
 
 
@@ -94,31 +127,51 @@ class Cache:
     layers: list[LinearCache | KeyValueCache]
     batch_size: int
     length: int = 0
-    """Tokens seen."""
-    position: Tensor | None = None
-    """[1] int64, the same number on the device, which the model then reads and counts on there: a CUDA graph replays
-    kernels alone. None: not kept; selected and joined rows come without."""
+    """Tokens seen, of the row that has seen most."""
+    lengths: Tensor | None = None
+    """[B] int64, tokens seen of each row, on the device. None: `length` of all, known without asking the device. The
+    model counts on in place, so that a CUDA graph, which replays kernels alone, does too."""
+
+    def advance(self, num_tokens: int | Tensor) -> None:
+        """Count tokens that the layers have seen: as many of every row, or of row i num_tokens[i], [B]."""
+        if isinstance(num_tokens, int):
+            self.length += num_tokens
+            if self.lengths is not None:
+                self.lengths += num_tokens
+            return
+        before = torch.full_like(num_tokens, self.length) if self.lengths is None else self.lengths
+        lengths = before + num_tokens
+        self.length = int(lengths.max())
+        self.lengths = None if bool((lengths == self.length).all()) else lengths.long()
+        for layer in self.layers:
+            if isinstance(layer, KeyValueCache):
+                # of rows beside each other, it has kept places up to the longest part after the longest row
+                layer.length = self.length
 
     def select(self, rows: Tensor) -> Cache:
         """A copy whose row i is row rows[i] of this; rows: [n] integers, any n, repeated ones too."""
-        return Cache([layer.select(rows) for layer in self.layers], len(rows), self.length)
+        lengths = None if self.lengths is None else self.lengths[rows]
+        return Cache([layer.select(rows) for layer in self.layers], len(rows), self.length, lengths)
 
     @classmethod
     def joined(cls, parts: Sequence[Cache]) -> Cache:
-        """The rows of all parts, one part after the other, for models to which positions mean nothing.
-
-        `length` is the longest part's: where parts differ in it, attention and rotary positions would go wrong.
-
-        Raises:
-            ValueError: the parts are attention's.
-        """
+        """The rows of all parts, one part after the other; they may have seen different numbers of tokens."""
         layers: list[LinearCache | KeyValueCache] = []
         for column in zip(*(part.layers for part in parts), strict=True):
             linear = [layer for layer in column if isinstance(layer, LinearCache)]
-            if len(linear) < len(column):
-                raise ValueError("keys and values of rows of different lengths cannot be joined")
-            layers.append(LinearCache.joined(linear))
-        return cls(layers, sum(part.batch_size for part in parts), max(part.length for part in parts))
+            attention = [layer for layer in column if isinstance(layer, KeyValueCache)]
+            layers.append(LinearCache.joined(linear) if linear else KeyValueCache.joined(attention))
+        length = max(part.length for part in parts)
+        lengths = None
+        if any(part.lengths is not None or part.length < length for part in parts):
+            device = next(iter(parts[0].tensors().values())).device
+            lengths = torch.cat(
+                [
+                    torch.full((part.batch_size,), part.length, device=device) if part.lengths is None else part.lengths
+                    for part in parts
+                ]
+            )
+        return cls(layers, sum(part.batch_size for part in parts), length, lengths)
 
     def tensors(self) -> dict[str, Tensor]:
         """What all layers hold, by names like "layers.0.S"; not copied."""
@@ -132,3 +185,14 @@ def zero_state(shape: tuple[int, int, int, int], *, two: bool, device: torch.dev
     """The state before the first token. shape: (B, H, K, V). two: with R."""
     first = torch.zeros(shape, device=device, dtype=dtype)
     return State(first, torch.zeros_like(first) if two else None)
+
+
+def _padded_rows(parts: Sequence[Tensor], length: int) -> Tensor:
+    """Rows [B, H, any, D] of all parts as [rows, H, length, D], zeros behind their ends."""
+    _, num_heads, _, head_dim = parts[0].shape
+    rows = parts[0].new_zeros(sum(map(len, parts)), num_heads, length, head_dim)
+    first = 0
+    for part in parts:
+        rows[first : first + len(part), :, : part.shape[2]] = part
+        first += len(part)
+    return rows

@@ -22,7 +22,7 @@ class LanguageModel(nn.Module):
 
     Tokens are [B, T] integers in [0, vocab_size). With cu_seqlens [N + 1], B is 1 and the T axis packs N documents
     between which nothing passes. With a cache, tokens follow those that the cache has seen; with both, document n
-    follows row n of the cache, where positions mean nothing to the model.
+    follows row n of the cache.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
@@ -45,19 +45,9 @@ class LanguageModel(nn.Module):
         for index, block in enumerate(self._blocks()):
             x = block(x, layout, None if cache is None else cache.layers[index])
         if cache is not None:
-            cache.length += tokens.shape[1] if cu_seqlens is None else int(cu_seqlens.diff().max())
-            if cache.position is not None:
-                cache.position += tokens.shape[1]
+            cache.advance(tokens.shape[1] if cu_seqlens is None else cu_seqlens.diff())
         normalized: Tensor = self.norm(x)
         return normalized
-
-    @property
-    def is_positional(self) -> bool:
-        """Whether a cache must know how many tokens it has seen: for attention's keys, and for rotary angles.
-
-        Where it need not, rows that have seen different numbers of tokens can go on as one batch (`Cache.joined`).
-        """
-        return self.config.mixer == "attention" or self.config.rotary
 
     def head(self, hidden: Tensor) -> Tensor:
         """[..., d_model] to logits [..., vocab_size]."""
@@ -114,8 +104,6 @@ class LanguageModel(nn.Module):
             raise ValueError(f"tokens must be [B, T], got shape {tuple(tokens.shape)}")
         batch_size, length = tokens.shape
         if cu_seqlens is not None:
-            if cache is not None and (self.is_positional or cache.position is not None):
-                raise ValueError("cu_seqlens with a cache: this model or cache counts one position for all rows")
             if cache is not None and len(cu_seqlens) - 1 != cache.batch_size:
                 num_documents = len(cu_seqlens) - 1
                 raise ValueError(
@@ -123,9 +111,11 @@ class LanguageModel(nn.Module):
                 )
             if batch_size != 1:
                 raise ValueError(f"cu_seqlens packs sequences into one row of tokens, got {batch_size} rows")
-            return SequenceLayout.packed(length, cu_seqlens)
+            if cache is None:
+                return SequenceLayout.packed(length, cu_seqlens)
+            return SequenceLayout.packed(length, cu_seqlens, start=cache.length, starts=cache.lengths)
         if cache is not None and cache.batch_size != batch_size:
             raise ValueError(f"the cache holds {cache.batch_size} sequences, tokens {batch_size}; they must be equal")
         if cache is None:
             return SequenceLayout.consecutive(length, start=0, device=tokens.device)
-        return SequenceLayout.consecutive(length, start=cache.length, device=tokens.device, position=cache.position)
+        return SequenceLayout.consecutive(length, start=cache.length, device=tokens.device, starts=cache.lengths)
