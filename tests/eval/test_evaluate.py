@@ -27,7 +27,6 @@ from rla_exp.eval.quiet import lm_eval_in_one_process
 from rla_exp.eval.restore import LoadedRun, load_run
 from rla_exp.eval.scoring import Request
 from rla_exp.eval.suite import LmEvalSuite, MqarSuite, NeedleSuite, load_suite, read_suite
-from rla_exp.eval.tasks.in_context import cloze, passage_and_question, score_answers
 from rla_exp.runs.evaluations import read_evaluation, read_scores
 
 SMOKE = ["smoke_choice", "smoke_last_word", "smoke_document", "smoke_completion"]
@@ -157,16 +156,6 @@ def test_local_files_take_the_place_of_the_hub(loaded: LoadedRun, tmp_path: Path
     assert scores.metrics["acc"].value == pytest.approx(right / 6)
 
 
-def test_a_class_of_lm_eval_takes_local_files_too(loaded: LoadedRun, tmp_path: Path) -> None:
-    file = tmp_path / "swde" / "validation.jsonl"
-    file.parent.mkdir()
-    file.write_text(json.dumps({"text": "The garden. The", "value": ""}) + "\n", encoding="utf-8")
-    suite = LmEvalSuite(kind="lm_eval", tasks=["swde"])
-    scores = evaluate_run(loaded, "recall", suite, EvaluationSettings(data_dir=tmp_path)).tasks["swde"]
-    # an empty value stands in every completion
-    assert (scores.n, scores.metrics["contains"].value) == (1, 1.0)
-
-
 def test_missing_files_and_fields_are_named(loaded: LoadedRun, tmp_path: Path) -> None:
     data_dir = arc_files(tmp_path / "data", missing_at=4)
     suite = LmEvalSuite(kind="lm_eval", tasks=["arc_easy", "lambada_openai", "boolq"])
@@ -239,19 +228,6 @@ def test_a_suite_with_problems_names_them_all() -> None:
     with pytest.raises(ConfigError) as error:
         read_suite({"kind": "lm_eval", "tasks": [], "num_fewshots": 1}, Path("some.yaml"))
     assert len(error.value.problems) == 2
-
-
-def test_in_context_prompts() -> None:
-    passage = {
-        "context": "[PAR] The capital is Rome. The capital is",
-        "question": "The capital is",
-        "answers": ["ROME "],
-    }
-    assert passage_and_question(passage) == "The capital is Rome. The capital is"
-    assert passage_and_question({"context": "It rains", "question": "It"}) == "It rains. It"
-    assert cloze({"text": " a b: \n"}) == "a b:"
-    assert score_answers(passage, [" rome, of course"]) == {"contains": 1}
-    assert score_answers(passage, [" Paris"]) == {"contains": 0}
 
 
 def test_command(loaded: LoadedRun, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,8 @@ _READ_BY_FUNCTIONS = {
     "hellaswag": ("activity_label", "ctx_a", "ctx_b", "endings", "label"),
     "winogrande": ("sentence", "option1", "option2", "answer"),
     **dict.fromkeys(("swde", "fda", "squad_completion"), ("text", "value")),
-    **dict.fromkeys(("in_context_swde", "in_context_fda", "in_context_squad"), ("text", "value")),
+    **dict.fromkeys(("in_context_swde", "in_context_fda"), ("text", "key", "value")),
+    "in_context_squad": ("text", "value"),
     **dict.fromkeys(("in_context_drop", "in_context_nq", "in_context_triviaqa"), ("context", "question", "answers")),
 }
 

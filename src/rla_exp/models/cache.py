@@ -58,8 +58,8 @@ class KeyValueCache:
         self.length = length
 
     def append(self, k: Tensor, v: Tensor, layout: SequenceLayout) -> tuple[Tensor, Tensor]:
-        """Add k and v, [B, H_kv, T, D], at the layout's positions, and return both as [B, H_kv, start + T, D]; gradients
-        flow to these k and v.
+        """Add k and v, [B, H_kv, T, D], at the layout's positions; returns both as [B, H_kv, start + T, D], and
+        gradients flow to these k and v.
         """
         start, end = layout.start, layout.start + k.shape[2]
         if end > self._keys.shape[2]:

@@ -1,0 +1,180 @@
+"""Tasks of every kind on local files: lm-eval's classes and groups, and our in-context recall."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.api.instance import Instance
+
+from rla_exp.errors import DataError
+from rla_exp.eval.adapter import RlaLM
+from rla_exp.eval.evaluate import EvaluationSettings, evaluate_run
+from rla_exp.eval.restore import LoadedRun
+from rla_exp.eval.suite import LmEvalSuite, load_suite
+from rla_exp.eval.task_names import leaf_names, task_config, task_manager
+from rla_exp.eval.tasks.in_context import cloze, passage_and_question, score_answers, text_and_key
+
+
+def write(data_dir: Path, task: str, split: str, documents: list[dict[str, Any]]) -> None:
+    folder = data_dir / task
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(document) + "\n" for document in documents)
+    (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every completion is " Rome, of course"; the prompts that were asked, in their order."""
+    prompts: list[str] = []
+
+    def generate_until(_model: RlaLM, requests: Sequence[Instance], **_: Any) -> list[str]:
+        prompts.extend(str(request.args[0]) for request in requests)
+        for request in requests:
+            # lm-eval 0.4.13 gives squad_completion the defaults of all its tasks, not those in the task's own code
+            until, length = ("\n\n", 256) if request.task_name == "squad_completion" else ("\n", 48)
+            assert request.args[1]["until"] == [until]
+            assert request.args[1]["max_gen_toks"] == length
+        return [" Rome, of course"] * len(requests)
+
+    monkeypatch.setattr(RlaLM, "generate_until", generate_until)
+    return prompts
+
+
+# documents with the fields of the published ones, the prompt that each makes, and whether "Rome" is right
+QUESTION = {"context": "The capital is Rome. The capital is", "question": "The capital is"}
+IN_CONTEXT = {
+    "in_context_swde": [
+        (
+            {
+                "doc_id": "0.htm",
+                "key": "capital",
+                "value": "Rome",
+                "text": "Italy. The capital is Rome.\n\nSummary of information above... \ncapital:",
+            },
+            "Italy. The capital is Rome. Capital:",
+            1,
+        ),
+        ({"doc_id": "1.htm", "key": "river", "value": "Tiber", "text": "Tiber\nriver:"}, "Tiber. River:", 0),
+    ],
+    "in_context_fda": [
+        (
+            {"doc_id": "a.txt", "key": "place", "value": " ROME\n", "text": "Place: Rome \n place:"},
+            "Place: Rome. Place:",
+            1,
+        ),
+    ],
+    "in_context_squad": [
+        (
+            {"doc_id": "b", "text": " Rome is the capital. The capital is ", "value": "Rome"},
+            "Rome is the capital. The capital is",
+            1,
+        ),
+    ],
+    "in_context_drop": [({**QUESTION, "answers": ["Paris", "rome"]}, "The capital is Rome. The capital is", 1)],
+    "in_context_nq": [
+        ({**QUESTION, "answers": ["Paris"]}, "The capital is Rome. The capital is", 0),
+        ({"context": "It rains.", "question": "It", "answers": []}, "It rains. It", 0),
+    ],
+    "in_context_triviaqa": [
+        (
+            {**QUESTION, "context": "[DOC] [TLE] Italy [PAR] Rome", "answers": ["Rome"]},
+            "Italy  Rome. The capital is",
+            1,
+        ),
+    ],
+}
+
+
+def test_in_context_recall_of_published_fields(loaded: LoadedRun, tmp_path: Path, answering: list[str]) -> None:
+    for task, cases in IN_CONTEXT.items():
+        write(tmp_path, task, "validation", [document for document, _, _ in cases])
+    found = evaluate_run(
+        loaded, "recall_in_context", load_suite("recall_in_context"), EvaluationSettings(data_dir=tmp_path)
+    )
+    assert answering == [prompt for cases in IN_CONTEXT.values() for _, prompt, _ in cases]
+    for task, cases in IN_CONTEXT.items():
+        assert found.tasks[task].n == len(cases)
+        right = [is_right for _, _, is_right in cases]
+        assert found.tasks[task].metrics["contains"].value == pytest.approx(sum(right) / len(right))
+
+
+@pytest.mark.parametrize("task", IN_CONTEXT)
+def test_each_published_field_is_wanted(loaded: LoadedRun, tmp_path: Path, task: str) -> None:
+    document = IN_CONTEXT[task][0][0]
+    needed = {"context", "question", "answers", "text", "key", "value"} & document.keys()
+    for field in needed:
+        lacking = {name: value for name, value in document.items() if name != field}
+        write(tmp_path, task, "validation", [document, lacking])
+        suite = LmEvalSuite(kind="lm_eval", tasks=[task])
+        with pytest.raises(DataError, match=rf"{task}/validation\.jsonl, line 2: the field {field} is missing"):
+            evaluate_run(loaded, "recall", suite, EvaluationSettings(data_dir=tmp_path))
+
+
+def test_in_context_prompts() -> None:
+    assert passage_and_question({"context": "It rains", "question": "It"}) == "It rains. It"
+    assert text_and_key({"text": "A. a b: a b:", "key": "a b"}) == "A. A b:"
+    assert cloze({"text": " a b: \n"}) == "a b:"
+    assert score_answers({"answers": ["ROME "]}, [" rome, of course"]) == {"contains": 1}
+    assert score_answers({"answers": ["ROME"]}, [" Paris"]) == {"contains": 0}
+
+
+def test_classes_of_lm_eval_take_local_files(loaded: LoadedRun, tmp_path: Path, answering: list[str]) -> None:
+    texts = {"swde": " Italy.\nCapital: ", "fda": "Italy. Place:", "squad_completion": "The capital is "}
+    for task, text in texts.items():
+        write(tmp_path, task, "validation", [{"text": text, "value": " Rome"}, {"text": text, "value": "Paris"}])
+    found = evaluate_run(loaded, "recall", load_suite("recall"), EvaluationSettings(data_dir=tmp_path)).tasks
+    assert answering == [text.strip() for text in texts.values() for _ in range(2)]
+    for task in texts:
+        scores = found[task]
+        assert (scores.n, scores.version, scores.metrics["contains"].value) == (2, 1, 0.5)
+        assert scores.data.startswith("files:")
+        assert scores.metrics["contains"].higher_is_better is True
+
+
+def test_a_class_of_lm_eval_names_the_line(loaded: LoadedRun, tmp_path: Path) -> None:
+    write(tmp_path, "fda", "validation", [{"text": "a", "value": "b"}, {"text": "a"}])
+    suite = LmEvalSuite(kind="lm_eval", tasks=["fda"])
+    with pytest.raises(DataError, match=r"fda/validation\.jsonl, line 2: the field value is missing"):
+        evaluate_run(loaded, "recall", suite, EvaluationSettings(data_dir=tmp_path))
+    (tmp_path / "fda" / "validation.jsonl").unlink()
+    with pytest.raises(DataError, match=r"fda: .*fda/validation\.jsonl, with the fields text, value"):
+        evaluate_run(loaded, "recall", suite, EvaluationSettings(data_dir=tmp_path))
+
+
+@pytest.mark.slow
+def test_mmlu_is_the_mean_over_all_questions_of_its_subjects(loaded: LoadedRun, tmp_path: Path) -> None:
+    """lm-eval's whole index is read for a group, which takes 20 seconds."""
+    manager = task_manager(["mmlu"])
+    subjects = leaf_names(manager, "mmlu")
+    assert len(subjects) == 57
+    for number, subject in enumerate(subjects):
+        choices = ["one", "two", "three", "four"]
+        documents = [
+            {"question": f"Which is number {count}?", "choices": choices, "answer": count % 4}
+            for count in range(1 + number % 3)
+        ]
+        write(tmp_path, subject, "test", documents)
+    suite = LmEvalSuite(kind="lm_eval", tasks=["mmlu"])
+    found = evaluate_run(loaded, "language", suite, EvaluationSettings(data_dir=tmp_path)).tasks
+    assert set(found) >= {"mmlu", "mmlu_stem", "mmlu_humanities", *subjects}
+    for name in ("mmlu", "mmlu_stem"):
+        single = [found[subject] for subject in leaf_names(manager, name)]
+        total = sum(scores.n for scores in single)
+        assert found[name].n == total
+        # weighted by size
+        right = sum(scores.n * scores.metrics["acc"].value for scores in single)
+        assert found[name].metrics["acc"].value == pytest.approx(right / total)
+    assert found["mmlu"].n == 57 * 2
+    assert task_config(manager, "mmlu_anatomy")["fewshot_split"] == "dev"
+
+    (tmp_path / "mmlu_anatomy" / "test.jsonl").unlink()
+    (tmp_path / "mmlu_virology" / "test.jsonl").unlink()
+    with pytest.raises(DataError) as error:
+        evaluate_run(loaded, "again", suite, EvaluationSettings(data_dir=tmp_path))
+    assert "mmlu_anatomy/test.jsonl, with the fields answer, choices, question" in str(error.value)
+    assert "mmlu_virology/test.jsonl" in str(error.value)
+    assert str(error.value).count("test.jsonl") == 2
