@@ -105,7 +105,8 @@ HUB = "data=files data.source=hub"
         (
             "data=stdlib_docs evaluation.suite=smok",
             "evaluation.suite=smok",
-            "must be one of language, mqar, niah, recall, recall_in_context, smoke or null; did you mean smoke?",
+            "must be one of language, mqar, niah, niah_short, recall, recall_in_context, smoke or null; did you mean "
+            "smoke?",
         ),
         (
             "data=mqar evaluation.suite=smoke",

@@ -137,13 +137,23 @@ def test_unknown_generation_settings_are_refused() -> None:
         RlaLM(source("rla")).generate_until(ask("generate_until", [("a", {"num_beams": 4})]))
 
 
-def test_a_transformer_beyond_its_length_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("loglikelihood", ("x" * 40, " y")),
+        ("loglikelihood_rolling", ("x" * 40,)),
+        ("generate_until", ("x" * 40, {"max_gen_toks": 2})),
+    ],
+)
+def test_a_transformer_beyond_its_length_warns_once(
+    kind: str, arguments: tuple[object, ...], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.WARNING)
     for name, expected in (("transformer", 1), ("rla", 0)):
         caplog.clear()
         model = RlaLM(source(name))
         for _ in range(2):
-            model.loglikelihood(ask("loglikelihood", [("x" * 40, " y")]))
+            getattr(model, kind)(ask(kind, [arguments]))
         assert sum("beyond the 32 tokens" in record.message for record in caplog.records) == expected
 
 

@@ -216,7 +216,7 @@ def test_mqar_needs_a_run_of_it(loaded: LoadedRun) -> None:
 
 def test_every_suite_reads_and_knows_its_tasks() -> None:
     suites = {name: load_suite(name) for name in suite_kinds()}
-    assert set(suites) == {"language", "recall", "recall_in_context", "niah", "mqar", "smoke"}
+    assert set(suites) == {"language", "recall", "recall_in_context", "niah", "niah_short", "mqar", "smoke"}
     for name in ("recall", "recall_in_context", "smoke"):
         suite = suites[name]
         assert isinstance(suite, LmEvalSuite)

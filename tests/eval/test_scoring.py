@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,9 +48,9 @@ def whole(model: LanguageModel, requests: Sequence[Request]) -> list[Score]:
     """By one forward pass a request."""
     scores = []
     for context, continuation in requests:
-        row = torch.tensor([[*context, *continuation]])
+        row = torch.tensor([[*context, *continuation]], device=model.embedding.weight.device)
         log_probs = model(row[:, :-1])[0, len(context) - 1 :].double().log_softmax(-1)
-        target = torch.tensor(continuation, dtype=torch.int64)
+        target = torch.tensor(continuation, dtype=torch.int64, device=row.device)
         picked = log_probs.gather(1, target[:, None])
         scores.append(Score(picked.sum().item(), bool((log_probs.argmax(-1) == target).all())))
     return scores
@@ -66,6 +67,19 @@ def test_scores_are_those_of_whole_passes(name: str) -> None:
             # a token
             assert score.log_prob == pytest.approx(reference.log_prob, abs=1e-5 * max(1, len(request.continuation)))
             assert score.is_greedy == reference.is_greedy
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_are_those_of_whole_passes_on_a_gpu(name: str) -> None:
+    """The fused kernels' float32 is less exact than PyTorch's on a CPU; docs/kernels.md has its bounds."""
+    model, requests = make_model(name).cuda(), make_requests()
+    expected = whole(model, requests)
+    for batch_size, reuse in ((5, True), (64, True), (64, False)):
+        found = Scorer(model, batch_size=batch_size, max_tokens=96, reuse=reuse).score(requests)
+        for score, reference, request in zip(found, expected, requests, strict=True):
+            assert score.log_prob == pytest.approx(reference.log_prob, abs=1e-3 * max(1, len(request.continuation)))
 
 
 def test_greedy_continuations_are_found() -> None:
@@ -114,6 +128,31 @@ def test_common_beginnings_stand_once() -> None:
 def test_short_common_beginnings_are_not_worth_a_copy() -> None:
     rows = [np.array([1, 2, 3, token]) for token in range(4)]
     assert [segment.rows for segment in prefix_tree(rows, min_shared=8)] == [[0], [1], [2], [3]]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_long_questions_are_read_side_by_side(name: str) -> None:
+    """First up to a full chunk, then packed; choices of several questions go together."""
+    model = make_model(name)
+    requests = choice_requests(VOCAB, num_questions=4, num_choices=3, context=200, continuation=6)
+    for score, reference in zip(Scorer(model).score(requests), whole(model, requests), strict=True):
+        assert score.log_prob == pytest.approx(reference.log_prob, abs=4e-5)
+
+
+@pytest.mark.parametrize("name", ["rdn", "transformer"])
+def test_few_calls_are_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls = make_model(name), []
+    original = model.hidden
+
+    def hidden(tokens: torch.Tensor, **given: Any) -> torch.Tensor:
+        calls.append(tokens.shape)
+        return original(tokens, **given)
+
+    monkeypatch.setattr(model, "hidden", hidden)
+    requests = choice_requests(VOCAB, num_questions=16, num_choices=4, context=200, continuation=6)
+    Scorer(model, batch_size=16).score(requests)
+    # 16 questions to a full chunk, what is left of them, and all 64 choices
+    assert [shape[0] for shape in calls] == [16, 1, 1]
 
 
 def test_reuse_changes_no_score_and_reads_less() -> None:

@@ -13,7 +13,11 @@ from rla_exp.cli.key_values import read_key_values
 
 DOC = (Path(__file__).parents[2] / "docs" / "generation.md").read_text(encoding="utf-8")
 COMMANDS = {"generate": generate.KEYS, "decoding_cost": decoding_cost.KEYS, "plot": plot.KEYS}
-LINES = [line for line in re.findall(r"^python scripts/(.+)$", DOC, flags=re.MULTILINE) if "evaluate.py" not in line]
+LINES = [
+    line
+    for line in re.findall(r"^python scripts/(\w+\.py.+|\w+\.py)$", DOC, flags=re.MULTILINE)
+    if line.partition(".py")[0] not in ("evaluate", "train")
+]
 
 
 def test_every_command_is_shown():

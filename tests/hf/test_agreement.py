@@ -130,6 +130,7 @@ def test_our_adapter_agrees_with_hflm_on_the_exported_model(name, adapters, task
         for our_value, their_value in task.metrics.values():
             assert our_value == pytest.approx(their_value, abs=1e-6)
         assert task.mean_difference <= 1e-5
+        assert min(task.seconds) > 0
         assert task.largest_difference <= 1e-4
     assert by_name["local_choices"].num_requests == 18
     assert by_name["local_choices"].num_tokens > 100

@@ -123,13 +123,17 @@ def _compare(settings: CheckSettings) -> list[TaskAgreement]:
 
 def _show(found: list[TaskAgreement]) -> None:
     """A table in Markdown."""
-    print("| task | requests | tokens | difference, nats a token | largest of a request | other answers | metrics |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| task | requests | tokens | difference, nats a token | largest of a request | other answers | metrics "
+        "| ours, s | HFLM, s |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for task in found:
         metrics = [f"{name.removesuffix(',none')} {a:.6g} / {b:.6g}" for name, (a, b) in task.metrics.items()]
         difference = f"{task.mean_difference:.1e} | {task.largest_difference:.1e}" if task.num_tokens else "- | -"
         numbers = f"{task.num_requests} | {task.num_tokens} | {difference} | {task.num_other_answers}"
-        print(f"| {task.task} | {numbers} | {', '.join(metrics)} |")
+        times = " | ".join(f"{seconds:.2f}" for seconds in task.seconds)
+        print(f"| {task.task} | {numbers} | {', '.join(metrics)} | {times} |")
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
         self.context = ContextRule.parse(context) if isinstance(context, str) else context
         self.batch_size = _whole_number(batch_size)
         self.scorer = Scorer(source.model, batch_size=self.batch_size, reuse=reuse)
-        self.generator = TextGenerator(source.model, source.tokenizer)
+        self.generator = TextGenerator(source.model, source.tokenizer, trained_length=source.train_length)
         self._device = source.model.embedding.weight.device
         self._warned = False
 

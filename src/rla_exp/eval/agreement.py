@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,31 +31,73 @@ class TaskAgreement:
     """Requests that differ in whether the continuation is the greedy one, or in the generated text."""
     metrics: Mapping[str, tuple[float, float]]
     """By name, ours and theirs."""
+    seconds: tuple[float, float]
+    """Process time of our answers and of theirs; of all single tasks where a name stands for several."""
 
 
 def compare(
     ours: RlaLM, theirs: LM, tasks: Sequence[str], *, task_manager: TaskManager, limit: int | None = None
 ) -> list[TaskAgreement]:
     """Evaluate both models on `tasks`; limit: documents of each task, None: all."""
-    our_results, their_results = (
-        lm_eval.simple_evaluate(
-            model=model,
-            tasks=list(tasks),
-            task_manager=task_manager,
-            limit=limit,
-            bootstrap_iters=0,
-            log_samples=True,
-            # None leaves the caller's generators alone
-            random_seed=None,
-            numpy_random_seed=None,
-            torch_random_seed=None,
-        )
-        for model in (ours, theirs)
-    )
-    return [_compare_task(ours, task, our_results, their_results) for task in sorted(our_results["samples"])]
+    found = []
+    for name in tasks:
+        results, seconds = [], []
+        for model in (ours, theirs):
+            with _answers_timed(model) as times:
+                results.append(
+                    lm_eval.simple_evaluate(
+                        model=model,
+                        tasks=[name],
+                        task_manager=task_manager,
+                        limit=limit,
+                        bootstrap_iters=0,
+                        log_samples=True,
+                        # None leaves the caller's generators alone
+                        random_seed=None,
+                        numpy_random_seed=None,
+                        torch_random_seed=None,
+                    )
+                )
+            seconds.append(sum(times))
+        found += [
+            _compare_task(ours, task, results[0], results[1], (seconds[0], seconds[1]))
+            for task in sorted(results[0]["samples"])
+        ]
+    return found
 
 
-def _compare_task(ours: RlaLM, task: str, our_results: dict[str, Any], their_results: dict[str, Any]) -> TaskAgreement:
+@contextmanager
+def _answers_timed(model: LM) -> Iterator[list[float]]:
+    """The process time of each call that asks the model, without what lm-eval does before and after."""
+    times: list[float] = []
+
+    def timed(ask: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*args: Any, **kwargs: Any) -> Any:
+            started = time.process_time()
+            answers = ask(*args, **kwargs)
+            times.append(time.process_time() - started)
+            return answers
+
+        return asked
+
+    kinds = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+    for kind in kinds:
+        setattr(model, kind, timed(getattr(model, kind)))
+    try:
+        yield times
+    finally:
+        for kind in kinds:
+            # the class's own again
+            delattr(model, kind)
+
+
+def _compare_task(
+    ours: RlaLM,
+    task: str,
+    our_results: dict[str, Any],
+    their_results: dict[str, Any],
+    seconds: tuple[float, float],
+) -> TaskAgreement:
     num_requests = num_tokens = num_other_answers = 0
     differences, per_token = [], []
     pairs = zip(_responses(our_results, task), _responses(their_results, task), strict=True)
@@ -83,6 +127,7 @@ def _compare_task(ours: RlaLM, task: str, our_results: dict[str, Any], their_res
             for name, value in our_results["results"][task].items()
             if "," in name and "stderr" not in name
         },
+        seconds=seconds,
     )
 
 

@@ -1,9 +1,9 @@
 """Recall from a passage that stands in the prompt, as a cloze whose completion must contain the answer.
 
 The form in which the field compares linear models by recall (Arora et al., 2024, arXiv 2402.18668 and 2407.05483), on
-the data sets they published. Their fields: `context`, `question`, `answers` of DROP, NQ and TriviaQA; `text` and `value`
-of SQuAD, SWDE and FDA, of which the latter two also have `key`. lm-eval's tasks triviaqa, nq_open and drop are others:
-closed book, or scored otherwise; its swde and fda take the text as it stands.
+the data sets they published. Their fields: `context`, `question` and `answers` of DROP, NQ and TriviaQA; `text` and
+`value` of SQuAD, SWDE and FDA, of which the latter two also have `key`. lm-eval's tasks triviaqa, nq_open and drop are
+others: closed book, or scored otherwise; its swde and fda take the text as it stands.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-
 
 _SUMMARY = "Summary of information above..."
 """What stands in SWDE between a page and the line that asks for a value."""
