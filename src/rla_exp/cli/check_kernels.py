@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from rla_exp.kernels.verify.workers import check_all
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; exit code 1 when a case is beyond its bounds or was not run."""
-    settings = _parse(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    settings = _parse(arguments)
     cases = quick_cases() if settings.quick else all_cases()
     cases = [case for case in cases if all(word in case.name for word in settings.only)]
     if not cases:
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "backend": settings.backend,
         "versions": _versions(settings.device),
         "commit": settings.commit or _commit(),
-        "command": shlex.join(["scripts/check_kernels.py", *(sys.argv[1:] if arguments is None else arguments)]),
+        "command": shlex.join(["scripts/check_kernels.py", *_without_places(arguments)]),
         "date": time.strftime("%Y-%m-%d"),
         "seconds": round(seconds),
     }
@@ -54,6 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = sum(bool(result.failures) for result in results)
     print(f"{len(results)} cases, {failed} failed, {seconds:.0f} s; {out}.md")
     return int(failed > 0)
+
+
+def _without_places(arguments: Sequence[str]) -> Iterator[str]:
+    """What was asked for, without where the files go and what the commit is called: no part of what was measured."""
+    words = iter(arguments)
+    for word in words:
+        if word in ("--out", "--commit"):
+            next(words, None)
+        elif not word.startswith(("--out=", "--commit=")):
+            yield word
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -77,6 +77,13 @@ def test_gates_of_a_ragged_tail() -> None:
     assert result.errors["dg"] < 1e-4
 
 
+def test_gates_below_the_rounding_of_the_rest() -> None:
+    """After strong decays next to nothing of the keys' gradients concerns the gates."""
+    scenario = Scenario(name="far below", lengths=(70,), batch_size=1, num_heads=1, decay="1e-4")
+    result = check_case(Case(scenario=scenario, options=RDN, K=16, V=16, dtype=torch.float16), BACKEND, CPU)
+    assert result.errors["dg"] < 1e-3
+
+
 def test_absent_gates_and_near_collinear_keys() -> None:
     check(RDN, lengths=(40,), decay="none", beta="none")
     check(RDN, lengths=(40,), collinear=True, beta="near 1")

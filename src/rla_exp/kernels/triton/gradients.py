@@ -101,7 +101,7 @@ def gradients_kernel(
     d_G = tl.zeros((C,), tl.float32)
     d_G_before = tl.zeros((C,), tl.float32)
     d_s = tl.zeros((C,), tl.float32)
-    erased = tl.zeros((C,), tl.float32)  # k . d k through the state read at k
+    kept = tl.zeros((C,), tl.float32)  # k . d k through what the state gets
     inner = 0.0  # <S, dS>
     # outer products over the columns of V
     d_qk = tl.zeros((C, C), tl.float32)
@@ -111,6 +111,7 @@ def gradients_kernel(
     d_q = tl.zeros((C, BK), tl.float32)
     d_k = tl.zeros((BK, C), tl.float32)
 
+    k_tile = load_tile(k, start, end, h, H, K, 0, C, BK)
     for v0 in range(0, V, BV):
         do_tile = load_tile(do, start, end, h, H, V, v0, C, BV)
         error = load_tile(values, start, end, h, H, V, v0, C, BV).to(tl.float32)
@@ -128,9 +129,7 @@ def gradients_kernel(
             U = tl.dot(inverse, (strength[:, None] * error).to(dtype), input_precision=PRECISION).to(dtype)
             d_at_k -= (decay * strength)[:, None] * lam.to(tl.float32)
             d_n = tl.dot(lam, tl.trans(U), d_n, input_precision=PRECISION)
-            along = tl.sum(d_at_k * at_k, 1)
-            d_G += along
-            erased += along
+            d_G += tl.sum(d_at_k * at_k, 1)
         else:
             U = (strength[:, None] * error).to(dtype)
         d_s += tl.sum(lam.to(tl.float32) * error, 1)
@@ -144,19 +143,19 @@ def gradients_kernel(
             d_predict = tl.dot((-passed).to(dtype), tl.trans(U), d_predict, input_precision=PRECISION)
             passed *= (decay if DECAYED else decay_before)[:, None]
             d_at_k -= passed
-            along = tl.sum(passed * at_k, 1)
-            erased -= along
             if DECAYED:
-                d_G -= along
+                d_G -= tl.sum(passed * at_k, 1)
             else:
-                d_G_before -= along
+                d_G_before -= tl.sum(passed * at_k, 1)
         d_q = tl.dot(do_tile, tl.trans(S), d_q, input_precision=PRECISION)
-        d_k = tl.dot(dS, tl.trans((to_end[:, None] * U.to(tl.float32)).to(dtype)), d_k, input_precision=PRECISION)
+        # by itself: what it adds to d_k may be far below the rounding of the rest
+        gotten = to_end[:, None] * U.to(tl.float32)
+        kept += tl.sum(gotten * tl.dot(k_tile, dS, input_precision=PRECISION), 1)
+        d_k = tl.dot(dS, tl.trans(gotten.to(dtype)), d_k, input_precision=PRECISION)
         if READ:
             d_k = tl.dot(S, tl.trans(d_at_k.to(dtype)), d_k, input_precision=PRECISION)
 
     q_tile = load_tile(q, start, end, h, H, K, 0, C, BK)
-    k_tile = load_tile(k, start, end, h, H, K, 0, C, BK)
     # of the gates, through the state
     d_q *= (decay_before if BEFORE else decay)[:, None]
     along = read * tl.sum(q_tile.to(tl.float32) * d_q, 1)
@@ -169,9 +168,8 @@ def gradients_kernel(
     else:
         d_G += along
     # the share of the sequence's last row is exp(0) = 1 whatever the gates: left out of both sums
-    kept = k_norm * tl.sum(tl.trans(k_tile).to(tl.float32) * d_k, 0) - erased
     last = tl.minimum(end - start, C) - 1
-    kept = tl.where(i == last, 0.0, kept)
+    kept = tl.where(i == last, 0.0, k_norm * kept)
     d_G -= kept
     d_G += tl.where(i == last, inner * tl.exp(G_last) + tl.sum(kept), 0.0)
 

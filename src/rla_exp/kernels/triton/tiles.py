@@ -1,4 +1,4 @@
-"""Block sizes, warps and stages of each kernel, by the shape of the call. Chosen on an H200: docs/journal.md."""
+"""Block sizes, warps and stages of each kernel, by the shape of the call. Chosen on an H100: docs/journal.md."""
 
 from __future__ import annotations
 
