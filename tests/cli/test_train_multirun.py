@@ -8,13 +8,15 @@ import pytest
 from rla_exp.cli.train import main
 from rla_exp.config import compose
 from rla_exp.sweep import JobOutcome
+from rla_exp.sweep.processes import ProcessWorkers
 
 
 def test_a_sweep_hands_every_combination_to_the_launcher(training, monkeypatch):
-    def in_this_process(jobs, *, num_workers):
+    def in_this_process(jobs, *, num_workers, start_workers):
         for job in jobs:
             training.train_run(compose(job.overrides))
         assert num_workers == 3
+        assert start_workers is ProcessWorkers
         return [JobOutcome(job=job, state="done") for job in jobs]
 
     monkeypatch.setattr("rla_exp.sweep.run.run_sweep", in_this_process)
@@ -27,7 +29,7 @@ def test_a_sweep_hands_every_combination_to_the_launcher(training, monkeypatch):
 
 
 def test_an_experiment_may_hold_its_sweep(training, monkeypatch):
-    def in_this_process(jobs, *, num_workers):
+    def in_this_process(jobs, *, num_workers, start_workers):
         for job in jobs:
             training.train_run(compose(job.overrides))
         return [JobOutcome(job=job, state="done") for job in jobs]
@@ -87,7 +89,7 @@ def test_hydras_environment_is_as_before(training, monkeypatch):
     ],
 )
 def test_how_a_sweep_ends_is_said_once(training, monkeypatch, capsys, states, code, said):
-    def ended(jobs, *, num_workers):
+    def ended(jobs, **_):
         return [JobOutcome(job=job, state=state) for job, state in zip(jobs, states, strict=True)]
 
     monkeypatch.setattr("rla_exp.sweep.run.run_sweep", ended)

@@ -11,7 +11,9 @@ import datasets
 import pytest
 
 from rla_exp.errors import DataError
+from rla_exp.eval.lm_eval_tasks import is_offered
 from rla_exp.eval.local_files import find_files, read_documents, required_fields, sha256_of, wanted_splits
+from rla_exp.eval.suite import LmEvalSuite, NeedleSuite, load_suite, narrowed
 from rla_exp.eval.task_names import leaf_names, task_config, task_manager
 
 DOCUMENTS: list[dict[str, Any]] = [{"question": "Why?", "answer": 1}, {"question": "How?", "answer": 0}]
@@ -79,3 +81,23 @@ def test_fields_and_splits_follow_from_the_task() -> None:
     assert wanted_splits(task_config(manager, "arc_easy"), 5) == ["test", "train"]
     assert wanted_splits(task_config(manager, "boolq"), 0) == ["validation"]
     assert leaf_names(manager, "ai2_arc") == ["arc_challenge", "arc_easy"]
+
+
+def test_what_a_folder_offers(tmp_path: Path) -> None:
+    (tmp_path / "lambada_openai").mkdir()
+    (tmp_path / "mmlu_anatomy").mkdir()
+    offered = [name for name in ("lambada_openai", "mmlu", "piqa", "smoke_document") if is_offered(name, tmp_path)]
+    # a member of the group is there; the smoke suite makes its documents
+    assert offered == ["lambada_openai", "mmlu", "smoke_document"]
+
+
+def test_a_suite_with_some_of_its_tasks() -> None:
+    language = narrowed(load_suite("language"), {"piqa", "wikitext"})
+    assert isinstance(language, LmEvalSuite)
+    assert language.tasks == ["wikitext", "piqa"]
+    # a member of a group is no entry of the suite
+    assert narrowed(load_suite("language"), {"piqa", "mmlu_anatomy"}) == load_suite("language")
+    needles = narrowed(load_suite("niah"), {"needle_single_1"})
+    assert isinstance(needles, NeedleSuite)
+    assert needles.tasks == ["needle_single_1"]
+    assert narrowed(load_suite("mqar"), set()) == load_suite("mqar")
