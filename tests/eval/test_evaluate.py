@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from lm_eval.api.metrics import bootstrap_stderr
 
 from rla_exp.cli.evaluate import main
+from rla_exp.config.locate import conf_dir
 from rla_exp.config.suites import suite_kinds
 from rla_exp.errors import ConfigError, DataError, RunError
 from rla_exp.eval import lm_eval_tasks
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.evaluate import EvaluationSettings, evaluate_run
+from rla_exp.eval.niah import NEEDLE_TASKS
 from rla_exp.eval.quiet import lm_eval_in_one_process
 from rla_exp.eval.restore import LoadedRun, load_run
 from rla_exp.eval.scoring import Request
@@ -269,3 +272,25 @@ def test_standard_errors_need_no_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     with lm_eval_in_one_process():
         assert bootstrap_stderr(statistics.fmean, [0.0, 1.0] * 50, iters=200) == pytest.approx(0.05, abs=0.02)
     assert "DISABLE_MULTIPROC" not in os.environ
+
+
+@pytest.mark.parametrize("table", ["backbones", "recall"])
+def test_tables_show_metrics_that_the_suites_tasks_have(table: str) -> None:
+    columns = yaml.safe_load((conf_dir() / "table" / f"{table}.yaml").read_text(encoding="utf-8"))["columns"]
+    shown = [column for column in columns.values() if column["kind"] == "score"]
+    assert shown
+    for column in shown:
+        suite = load_suite(column["suite"])
+        task, metric = column["metric"].split("/")
+        if isinstance(suite, NeedleSuite):
+            assert task in NEEDLE_TASKS
+            assert metric == "accuracy"
+            continue
+        assert isinstance(suite, LmEvalSuite)
+        assert task in suite.tasks
+        # mmlu is the mean of tasks that are described alike; to find a group takes 20 seconds
+        name = "mmlu_anatomy" if task == "mmlu" else task
+        config = lm_eval_tasks.task_config(lm_eval_tasks.task_manager([name]), name)
+        # tasks that are classes say in their code what they measure
+        metrics = {"contains"} if "class" in config else {found["metric"] for found in config["metric_list"]}
+        assert metric in metrics
