@@ -112,7 +112,10 @@ def test_interruption_writes_no_table(run: Run, tmp_path: Path, monkeypatch: pyt
     code, out, err = run("jobs=1")
     assert code == 130
     assert "SIGINT: waiting for the checkpoints of 1 runs" in out
-    assert err == "1 of 4 runs are left; the table was not written, and the same command goes on\n"
+    # the run that the signal found may still have ended, on a fast machine
+    left = 4 - len(list((tmp_path / "runs").glob("*/*/*/result.json")))
+    assert left in (1, 2)
+    assert err == f"{left} of 4 runs are left; the table was not written, and the same command goes on\n"
     assert list((tmp_path / "results" / "tiny" / "smoke").iterdir()) == []
 
 
