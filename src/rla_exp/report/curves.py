@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rla_exp.report.columns import TraceColumn
 from rla_exp.report.spec import Row
-from rla_exp.report.style import COLOURS, GREY, STYLE
+from rla_exp.report.style import COLOURS, GREY, STYLE, label_log_axis
 from rla_exp.report.table import Table
 from rla_exp.report.traces import trace
 
@@ -39,6 +38,10 @@ def draw_curves(table: Table) -> Figure:
             for (key, column), ax in zip(panels.items(), line, strict=True):
                 _draw_panel(ax, table, key, column, rows, style)
             line[0].set_ylabel(rows[0].group_label, fontsize=10, fontweight="bold")
+        # once every panel of a column is drawn: they share their axis
+        for ax in axes.flat:
+            if ax.get_yscale() == "log":
+                label_log_axis(ax)
         for column, ax in zip(panels.values(), axes[0], strict=True):
             ax.set_title(f"{spec.studies[column.study].label}\n{column.label}")
         for ax in axes[-1]:
@@ -65,16 +68,8 @@ def _draw_panel(
                     ax.plot(steps[-1], values[-1], color=colour, **DIVERGED)
     if column.log:
         ax.set_yscale("log")
-        # 0.5, 2, 30 rather than powers with factors
-        ax.yaxis.set_major_formatter(FuncFormatter(_plain))
-        ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
     if column.limits is not None:
         ax.set_ylim(*column.limits)
-
-
-def _plain(value: float, _position: int | None) -> str:
-    return f"{value:g}"
 
 
 def _add_words(figure: Figure, table: Table, style: dict[str, tuple[str, Any]]) -> None:
