@@ -53,7 +53,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[S
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(guard, "_outcomes", {})
     monkeypatch.setattr(guard, "measure", measure)
-    monkeypatch.setattr(guard, "_environment", lambda _: dict(GPU))
+    monkeypatch.setattr(guard, "environment", lambda _: dict(GPU))
     monkeypatch.setattr(selection, "_missing", lambda _: None)
     selection._has_warned.clear()
     yield settings
@@ -176,7 +176,7 @@ def test_outcomes_are_kept_for_the_same_gpu_compiler_and_sources(
     check_in_a_new_process()
     assert len(measured) == 2
     for name in ("gpu", "triton", "ptxas", "sources"):
-        monkeypatch.setattr(guard, "_environment", lambda _, name=name: {**GPU, name: "other"})
+        monkeypatch.setattr(guard, "environment", lambda _, name=name: {**GPU, name: "other"})
         check_in_a_new_process()
     assert len(measured) == 6
 

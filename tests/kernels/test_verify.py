@@ -23,6 +23,7 @@ from rla_exp.kernels.verify import workers
 from rla_exp.kernels.verify.backends import load_backend
 from rla_exp.kernels.verify.bounds import bound
 from rla_exp.kernels.verify.cases import (
+    CANDIDATES,
     DTYPES,
     GATED_DELTA_NET,
     HEAD_DIMS,
@@ -89,6 +90,12 @@ def test_cases_cover_what_they_must() -> None:
         clipped = {"none", "some", "all"} if options in CLIPPED else {"some"}
         assert {case.scenario.clipped for case in of_set} == clipped
     assert len(quick_cases()) < 60
+    # autotuning's choices, each on everything quick
+    tuned = [case for case in cases if case.candidate]
+    assert {case.candidate for case in tuned} == set(CANDIDATES)
+    assert {case.options for case in tuned} == {RDN, RLA, GATED_DELTA_NET}
+    # without a clip one scenario is none
+    assert len(tuned) == len(CANDIDATES) * (7 + 7 + 6)
 
 
 def test_settings_are_pairwise() -> None:

@@ -1,4 +1,4 @@
-"""Self-checks of the fused kernels reach environment.json."""
+"""Self-checks of the fused kernels, and tiles that were timed, reach environment.json."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ def test_are_written_when_there_are_new_ones(monkeypatch: pytest.MonkeyPatch, tm
     assert environment is not None
     assert environment["self_checks"] == checks
     assert environment["overrides"] == ["model=rdn"]
+
+    assert "tuned_tiles" not in environment
+    choices = [{"gpu": "H100", "chosen": {"forward": 3}}]
+    monkeypatch.setattr(self_checks, "tuned_tiles", lambda: list(choices))
+    callback.on_train_batch_end(*[None] * 5)  # type: ignore[arg-type]
+    environment = folder.read_environment()
+    assert environment is not None
+    assert (environment["tuned_tiles"], environment["self_checks"]) == (choices, checks)
 
     (tmp_path / "environment.json").unlink()
     callback.on_test_batch_end()

@@ -4,5 +4,14 @@ from rla_exp.kernels.api import linear_attention, linear_attention_step
 from rla_exp.kernels.diagnose import Diagnostics, diagnose
 from rla_exp.kernels.state import State
 from rla_exp.kernels.triton.guard import self_checks
+from rla_exp.kernels.triton.tuning import tuned_tiles
 
-__all__ = ["Diagnostics", "State", "diagnose", "linear_attention", "linear_attention_step", "self_checks"]
+__all__ = [
+    "Diagnostics",
+    "State",
+    "diagnose",
+    "linear_attention",
+    "linear_attention_step",
+    "self_checks",
+    "tuned_tiles",
+]

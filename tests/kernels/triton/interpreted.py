@@ -14,10 +14,12 @@ import torch
 from rla_exp.kernels import State
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options
-from rla_exp.kernels.triton import launch, plan
+from rla_exp.kernels.triton import launch, operator, plan
+from rla_exp.kernels.triton.call import usual_tiles
 from rla_exp.kernels.triton.step import triton_step
+from rla_exp.kernels.triton.tiles import Tiles, candidates
 from rla_exp.kernels.verify.backends import load_backend
-from rla_exp.kernels.verify.cases import GATED_DELTA_NET, LINEAR_ATTENTION, RDN, RLA, option_sets
+from rla_exp.kernels.verify.cases import CANDIDATES, GATED_DELTA_NET, LINEAR_ATTENTION, RDN, RLA, option_sets
 from rla_exp.kernels.verify.measure import check_case
 from rla_exp.kernels.verify.problem import Case, Scenario, describe, make_problem, named_leaves, one_token
 
@@ -25,7 +27,15 @@ BACKEND = load_backend("triton")
 CPU = torch.device("cpu")
 
 
-def check(options: Options, *, K: int = 16, V: int = 16, dtype: torch.dtype = torch.float32, **scenario: Any) -> None:
+def check(
+    options: Options,
+    *,
+    K: int = 16,
+    V: int = 16,
+    dtype: torch.dtype = torch.float32,
+    candidate: int = 0,
+    **scenario: Any,
+) -> None:
     """Every output and gradient against float64, within the bounds that hold on a GPU."""
     case = Case(
         scenario=Scenario(name="interpreted", batch_size=1, num_heads=1, **scenario),
@@ -33,6 +43,7 @@ def check(options: Options, *, K: int = 16, V: int = 16, dtype: torch.dtype = to
         K=K,
         V=V,
         dtype=dtype,
+        candidate=candidate,
     )
     result = check_case(case, BACKEND, CPU)
     assert not result.failures, result.failures
@@ -49,6 +60,22 @@ def test_every_option_set(options: Options) -> None:
 @pytest.mark.parametrize("options", [RDN, RLA, GATED_DELTA_NET, LINEAR_ATTENTION], ids=describe)
 def test_float16(options: Options) -> None:
     check(replace(options, normalize_qk=True, scale=0.3), lengths=(70,), dtype=torch.float16)
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES)
+def test_candidates_for_the_tiles(candidate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 80 columns of V narrow blocks are several, and the last one is not full."""
+    taken: list[int] = []
+    run = launch.fused_backward
+
+    def fused_backward(*arguments: Any, tiles: Tiles | None) -> Any:
+        assert tiles is not None
+        taken.append(candidates(usual_tiles(arguments[0], plan.Switches.of(RDN))).index(tiles))
+        return run(*arguments, tiles=tiles)
+
+    monkeypatch.setattr(operator, "fused_backward", fused_backward)
+    check(RDN, lengths=(70,), V=80, dtype=torch.float16, candidate=candidate)
+    assert taken == [candidate]
 
 
 @pytest.mark.parametrize("options", [RDN, LINEAR_ATTENTION], ids=describe)

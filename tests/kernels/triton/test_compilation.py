@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch import Tensor
 from rla_exp.kernels import State
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options
-from rla_exp.kernels.verify.cases import RDN
+from rla_exp.kernels.verify.cases import CANDIDATES, RDN
 
 pytest.importorskip("triton", reason="triton exists for Linux only")
 
@@ -27,8 +29,9 @@ from triton.runtime.jit import JITFunction
 from rla_exp.kernels.triton import call
 from rla_exp.kernels.triton.launch import fused_backward, fused_forward
 from rla_exp.kernels.triton.operator import operands
+from rla_exp.kernels.triton.plan import Switches
 from rla_exp.kernels.triton.step import triton_step
-from rla_exp.kernels.triton.tiles import Gpu
+from rla_exp.kernels.triton.tiles import Gpu, candidates
 
 # bytes of shared memory that a program may take, from the CUDA programming guide's table of compute capabilities
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
@@ -36,7 +39,7 @@ SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 # kernels have no other use for it. On sm_80 ptxas gives up on one kernel and keeps next to nothing in registers.
 MAX_SPILLED_BYTES = {
     80: {"inverses": 576, "prepare": 640, "forward": 512, "reverse": 256, "gradients": 9024},
-    90: {"inverses": 320, "forward": 288, "reverse": 256, "gradients": 640},
+    90: {"inverses": 320, "forward": 320, "reverse": 256, "gradients": 640},
     100: {"inverses": 352, "forward": 448, "replay": 192, "reverse": 512, "gradients": 192},
 }
 
@@ -138,24 +141,35 @@ def meta_inputs(
 
 
 def launch_sequence(
-    options: Options, K: int, V: int, dtype: torch.dtype, *, keep: bool = True, num_sequences: int = 8
+    options: Options,
+    K: int,
+    V: int,
+    dtype: torch.dtype,
+    *,
+    keep: bool = True,
+    num_sequences: int = 8,
+    candidate: int = 0,
 ) -> None:
     """A forward pass, and where it keeps what that needs a backward pass."""
     x = operands(meta_inputs(options, K, V, dtype, num_sequences=num_sequences), options)
-    o, S, R, saved = fused_forward(x, options, None, None, keep=keep)
+    tiles = candidates(call.usual_tiles(x, Switches.of(options)))[candidate]
+    o, S, R, saved = fused_forward(x, options, None, None, keep=keep, tiles=tiles)
     if keep:
-        fused_backward(x, options, saved, o, S, R)
+        fused_backward(x, options, saved, o, S, R, tiles=tiles)
 
 
-def usages(launches: list[Launch], capability: int, folder: Path) -> dict[str, Usage]:
-    """By the kernel's name; the same launch is compiled once."""
+def compiled_as(launch: Launch) -> tuple[str, dict[str, Any]]:
+    """The kernel's name and all that its code depends on."""
+    what = {key: type_of(value) if isinstance(value, Tensor) else value for key, value in launch.arguments.items()}
+    return launch.kernel.fn.__name__, what | launch.options
+
+
+def usages(launches: list[Launch], capability: int, folder: Path, but: Sequence[Launch] = ()) -> dict[str, Usage]:
+    """By the kernel's name; the same launch is compiled once, and none that is among `but`."""
     found: dict[str, Usage] = {}
-    seen: list[tuple[str, dict[str, Any]]] = []
+    seen = [compiled_as(launch) for launch in but]
     for launch in launches:
-        name = launch.kernel.fn.__name__
-        what = {
-            key: type_of(value) if isinstance(value, Tensor) else value for key, value in launch.arguments.items()
-        } | launch.options
+        name, what = compiled_as(launch)
         if (name, what) not in seen:
             seen.append((name, what))
             found[f"{name} {sum(name == other for other, _ in seen)}"] = compile_launch(launch, capability, folder)
@@ -190,3 +204,18 @@ def test_all_kernels_of_rdn(
     names = {name.split("_")[0] for name in found}
     assert names == {"forward", "gradients", "inverses", "prepare", "replay", "reverse", "step"}
     assert_fits(found, capability)
+
+
+@pytest.mark.slow
+def test_candidates_for_the_tiles(launches: list[Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What autotuning may choose on Hopper, with many heads and with few."""
+    gpu = Gpu(num_processors=132, shared_memory=SHARED_MEMORY[90], must_pipeline=False)
+    monkeypatch.setattr(call, "gpu_of", lambda _: gpu)
+    for num_sequences in (1, 8):
+        launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences)
+    usual = len(launches)
+    for num_sequences, candidate in product((1, 8), CANDIDATES):
+        launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences, candidate=candidate)
+    found = usages(launches[usual:], 90, tmp_path, but=launches[:usual])
+    assert {name.split("_")[0] for name in found} == {"forward", "gradients", "replay", "reverse"}
+    assert_fits(found, 90)

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from rla_exp.kernels import State, linear_attention, linear_attention_step
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.selection import select_backend
-from rla_exp.kernels.triton import guard
+from rla_exp.kernels.triton import guard, tuning
 from rla_exp.kernels.verify.backends import load_backend
 from rla_exp.kernels.verify.cases import RDN, quick_cases
 from rla_exp.kernels.verify.measure import check_case
@@ -82,6 +82,30 @@ def test_auto_takes_the_kernels_after_their_self_check(monkeypatch: pytest.Monke
     guard._outcomes.clear()
     monkeypatch.setattr(guard, "measure", measured_again)
     assert guard.self_check(guard.Setting.of(x, RDN, step=False, gradients=True), 0) is None
+
+
+def test_autotuning_takes_what_was_checked_and_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(guard, "_outcomes", {})
+    monkeypatch.setattr(tuning, "_chosen", {})
+    x = problem()
+    expected = results(x)
+    monkeypatch.setenv(tuning.VARIABLE, "1")
+    got = results(x)
+    for ours, usual in zip(got, expected, strict=True):
+        assert (ours.double() - usual.double()).norm() <= 8e-3 * usual.double().norm()
+    (record,) = tuning.tuned_tiles()
+    assert record["ms"].keys() == record["chosen"].keys() == {"forward", "backward"}
+    assert len(record["ms"]["forward"]) + len(record["refused"]) == len(record["candidates"])
+    # the self-check of the usual tiles, and of each other
+    assert len(guard.self_checks()) == len(record["candidates"])
+
+    def timed_again(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(tuning, "milliseconds", timed_again)
+    monkeypatch.setattr(tuning, "_chosen", {})
+    assert all(torch.equal(again, before) for again, before in zip(results(x), got, strict=True))
 
 
 def test_compiled_without_a_graph_break() -> None:

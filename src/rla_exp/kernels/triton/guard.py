@@ -8,13 +8,9 @@ back. The outcome is kept on disk for this GPU, compiler and these sources.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
 import threading
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
@@ -24,10 +20,8 @@ from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import DEFAULT_CLIP, Options, Output, Residual, Rule
 from rla_exp.kernels.triton.assembler import use_installed_assembler
 from rla_exp.kernels.triton.isolated import measure
+from rla_exp.kernels.triton.stored import environment, read_stored, stored_file, write_stored
 from rla_exp.kernels.verify.problem import Case, Scenario, dtype_name
-
-SOURCES = Path(__file__).resolve().parents[1]
-
 
 SHAPES: dict[str, tuple[tuple[tuple[int, ...], int, int], ...]] = {
     # lengths, batch size and heads. A token beyond a chunk, and some beyond the first
@@ -53,6 +47,8 @@ class Setting(NamedTuple):
     kind: Literal["equal", "packed", "step"]
     initial_state: bool
     gradients: bool
+    candidate: int = 0
+    """Which of the candidates for the tiles; 0: the usual ones."""
 
     @classmethod
     def of(cls, inputs: Inputs, options: Options, *, step: bool, gradients: bool) -> Setting:
@@ -97,6 +93,7 @@ class Setting(NamedTuple):
                 K=self.K,
                 V=self.V,
                 dtype=getattr(torch, self.dtype),
+                candidate=self.candidate,
             )
             for lengths, batch_size, num_heads in SHAPES[self.kind]
         ]
@@ -113,15 +110,28 @@ _lock = threading.RLock()
 
 def self_check(setting: Setting, device_index: int) -> str | None:
     """Why the kernels may not be used for this setting on this GPU; None: they may. Measures on first use only."""
+    (failure,) = self_check_all([setting], device_index)
+    return failure
+
+
+def self_check_all(settings: Sequence[Setting], device_index: int) -> list[str | None]:
+    """The same for several settings, measured side by side: most of that time compiles."""
     use_installed_assembler()  # what is checked, and named in the outcome, is what will compile
     with _lock:
-        known = _outcomes.get((setting, device_index))
-        if known is None:
-            known = _outcomes[setting, device_index] = _read_or_measure(setting, device_index)
-    if not known["failures"]:
+        missing = [setting for setting in settings if (setting, device_index) not in _outcomes]
+        with ThreadPoolExecutor(max_workers=max(1, len(missing))) as pool:
+            found = pool.map(lambda setting: _read_or_measure(setting, device_index), missing)
+            _outcomes.update(
+                {(setting, device_index): outcome for setting, outcome in zip(missing, found, strict=True)}
+            )
+        return [_failure(_outcomes[setting, device_index]) for setting in settings]
+
+
+def _failure(outcome: dict[str, Any]) -> str | None:
+    if not outcome["failures"]:
         return None
-    where = f"{known['gpu']} with triton {known['triton']} and ptxas {known['ptxas']}"
-    return f"its self-check on {where} failed: {'; '.join(known['failures'])}"
+    where = f"{outcome['gpu']} with triton {outcome['triton']} and ptxas {outcome['ptxas']}"
+    return f"its self-check on {where} failed: {'; '.join(outcome['failures'])}"
 
 
 def self_checks() -> list[dict[str, Any]]:
@@ -131,10 +141,9 @@ def self_checks() -> list[dict[str, Any]]:
 
 
 def _read_or_measure(setting: Setting, device_index: int) -> dict[str, Any]:
-    key = {**_environment(device_index), "setting": setting._asdict()}
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-    file = cache_folder() / f"{name}.json"
-    stored = _read(file)
+    key = {**environment(device_index), "setting": setting._asdict()}
+    file = stored_file("self_checks", key)
+    stored = read_stored(file, "failures", list)
     if stored is not None:
         return stored
     start = perf_counter()
@@ -142,56 +151,5 @@ def _read_or_measure(setting: Setting, device_index: int) -> dict[str, Any]:
     is_conclusive = outcome.pop("is_conclusive")
     outcome["seconds"] = round(perf_counter() - start, 1)
     if is_conclusive:
-        _write(file, outcome)
+        write_stored(file, outcome)
     return outcome
-
-
-@cache
-def _environment(device_index: int) -> dict[str, Any]:
-    import triton
-
-    capability = torch.cuda.get_device_capability(device_index)
-    # the assembler that triton takes for this GPU
-    name = "ptxas_blackwell" if capability[0] >= 10 else "ptxas"
-    return {
-        "gpu": torch.cuda.get_device_name(device_index),
-        "capability": f"{capability[0]}.{capability[1]}",
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-        "ptxas": getattr(triton.knobs.nvidia, name).version,
-        "sources": _sources_hash(),
-    }
-
-
-@cache
-def _sources_hash() -> str:
-    digest = hashlib.sha256()
-    for file in sorted(SOURCES.rglob("*.py")):
-        digest.update(f"{file.relative_to(SOURCES).as_posix()}\0".encode() + file.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def cache_folder() -> Path:
-    """Where outcomes are kept: rla_exp in the user's cache folder, beside what runs keep there."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "rla_exp" / "self_checks"
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    """None also where the file is damaged: then it is measured anew."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) and isinstance(content.get("failures"), list) else None
-
-
-def _write(file: Path, outcome: dict[str, Any]) -> None:
-    """Whole or not at all; where nothing can be written, every process measures for itself."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".tmp", delete=False, encoding="utf-8") as part:
-            json.dump(outcome, part, indent=2, allow_nan=False)
-        Path(part.name).replace(file)
-    except OSError:
-        return

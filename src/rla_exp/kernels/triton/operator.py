@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import torch
@@ -15,7 +15,8 @@ from rla_exp.kernels.state import State
 from rla_exp.kernels.triton.call import Operands, Saved
 from rla_exp.kernels.triton.launch import fused_backward, fused_forward
 from rla_exp.kernels.triton.plan import Chunking, clip_bounds
-from rla_exp.kernels.triton.tiles import chunk_size
+from rla_exp.kernels.triton.tiles import Tiles, chunk_size
+from rla_exp.kernels.triton.tuning import Pass, backward_tiles, forward_tiles
 
 
 def triton_attention(inputs: Inputs, options: Options) -> tuple[Tensor, State]:
@@ -49,7 +50,8 @@ def clip_mask(inputs: Inputs, options: Options) -> Tensor:
     assert options.clip is not None
     S, R = (None, None) if inputs.initial_state is None else inputs.initial_state
     with _current(x.q.device):
-        *_, saved = fused_forward(x, options, S, R, keep=True)
+        tiles = forward_tiles(x, options, partial(_passes, x, options, S, R, True), keep=True)
+        *_, saved = fused_forward(x, options, S, R, keep=True, tiles=tiles)
     assert saved.r is not None
     return saved.r.abs() <= clip_bounds(options.clip, saved.r.dtype)[0]
 
@@ -67,7 +69,7 @@ def operands(inputs: Inputs, options: Options) -> Operands:
     return Operands(q, k, v, g, beta, gamma, cu_seqlens)
 
 
-@functools.lru_cache(maxsize=64)
+@lru_cache(maxsize=64)
 def _on_device(offsets: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(offsets, dtype=torch.int64, device=device)
 
@@ -116,9 +118,28 @@ def fused_attention(
     x = Operands(q, k, v, g, beta, gamma, cu_seqlens)
     S, R = (None if state is None else state.contiguous() for state in (S, R))
     with _current(q.device):
-        o, final_S, final_R, saved = fused_forward(x, options, S, R, keep=keep)
+        tiles = forward_tiles(x, options, partial(_passes, x, options, S, R, keep), keep=keep)
+        o, final_S, final_R, saved = fused_forward(x, options, S, R, keep=keep, tiles=tiles)
     present = (_present(q, x) for x in (final_R, *saved))
     return o, final_S, *present  # type: ignore[return-value]
+
+
+def _passes(
+    x: Operands, options: Options, S: Tensor | None, R: Tensor | None, keep: bool, usual: Tiles
+) -> dict[str, Pass]:
+    """The passes of a call, to be timed: without `keep` there is no backward pass."""
+
+    def forward(tiles: Tiles) -> tuple[Tensor, Tensor, Tensor | None, Saved]:
+        return fused_forward(x, options, S, R, keep=keep, tiles=tiles)
+
+    if not keep:
+        return {"forward": forward}
+    o, final_S, final_R, saved = forward(usual)
+    # any upstream gradients take as long as the right ones
+    return {
+        "forward": forward,
+        "backward": lambda tiles: fused_backward(x, options, saved, o, final_S, final_R, tiles=tiles),
+    }
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
@@ -187,7 +208,7 @@ def fused_attention_backward(
     x = Operands(q, k, v, g, beta, gamma, cu_seqlens)
     saved = Saved(*(_absent(part) for part in (r, saved_S, saved_R, inverses)))
     with _current(q.device):
-        gradients = fused_backward(x, options, saved, do, dS, dR)
+        gradients = fused_backward(x, options, saved, do, dS, dR, tiles=backward_tiles(x, options))
     return tuple(_present(q, gradient) for gradient in gradients)  # type: ignore[return-value]
 
 

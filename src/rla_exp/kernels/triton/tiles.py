@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -71,6 +71,47 @@ def choose_tiles(dtype: torch.dtype, K: int, V: int, *, predicted: bool, num_hea
         reverse_S=Tile(BV, 4, min(stages, 2) if predicted and BV > 32 else stages),
         reverse_R=Tile(BV, 4, stages),
         gradients=Tile(min(V, 64 if ahead else 32), 8, 2),
+    )
+
+
+MIN_COLUMNS = 16
+"""Of a block: the least that a product takes."""
+
+
+def candidates(usual: Tiles) -> list[Tiles]:
+    """The usual choice, first, and what else is worth timing for a shape. Few: each is compiled and checked.
+
+    The passes along the sequence with narrower blocks, with wider ones, or with loads one chunk ahead and not two,
+    which leaves shared memory for a second program; replay and gradients with narrower blocks.
+    """
+    BV, stages = usual.forward.BV, usual.forward.num_stages
+    if BV == MIN_COLUMNS:
+        # float32, which has no room for more
+        return [usual]
+    found = [usual, _chains(usual, BV // 2, stages)]
+    # replay has the widest block that V fills and registers hold
+    if 2 * BV <= usual.replay.BV:
+        found.append(_chains(usual, 2 * BV, stages))
+    else:
+        found.append(_chains(usual, BV // 2, 2))
+    found.append(_chains(usual, BV, 2))
+    replay, gradients = (replace(tile, BV=max(tile.BV // 2, MIN_COLUMNS)) for tile in (usual.replay, usual.gradients))
+    found.append(replace(usual, replay=replay, gradients=gradients))
+    return list(dict.fromkeys(found))
+
+
+def _chains(usual: Tiles, BV: int, stages: int) -> Tiles:
+    """With other blocks and at most so many stages in the passes along the sequence."""
+
+    def changed(tile: Tile, stages: int = stages) -> Tile:
+        return replace(tile, BV=max(BV, MIN_COLUMNS), num_stages=min(tile.num_stages, stages))
+
+    return replace(
+        usual,
+        forward=changed(usual.forward),
+        # wide blocks leave no room for a third stage beside the prediction
+        reverse_S=changed(usual.reverse_S, 2 if BV > usual.reverse_S.BV else stages),
+        reverse_R=changed(usual.reverse_R),
     )
 
 

@@ -30,5 +30,6 @@ def _chunked_mask(problem: Inputs, options: Options) -> Tensor:
 def _triton() -> Backend:
     from rla_exp.kernels.triton.operator import clip_mask, triton_attention
     from rla_exp.kernels.triton.step import triton_step
+    from rla_exp.kernels.triton.tuning import take_candidate
 
-    return Backend(triton_attention, triton_step, clip_mask)
+    return Backend(triton_attention, triton_step, clip_mask, take_candidate)

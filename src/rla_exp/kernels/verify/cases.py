@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations, product
 from typing import Any
 
@@ -49,6 +50,8 @@ SCENARIOS = (
     Scenario(name="all clipped", lengths=(200,), clipped="all"),
     Scenario(name="near-collinear keys", lengths=(200,), collinear=True, beta="near 1"),
 )
+CANDIDATES = (1, 2, 3, 4)
+"""What the backend "triton" may time against its usual block sizes, by number."""
 QUICK_SCENARIOS = (
     "step",
     "65 tokens",
@@ -77,13 +80,24 @@ def _option_sets(*, normalize_qk: bool) -> Iterator[Options]:
 
 
 def all_cases() -> list[Case]:
-    """All option sets at K = V = 128 in bfloat16 and float32, then other sizes and dtypes pairwise."""
+    """All option sets at K = V = 128 in bfloat16 and float32, other sizes and dtypes pairwise, then the candidates."""
     cases = []
     for options, dtype in product(option_sets(), (torch.bfloat16, torch.float32)):
         cases += _cases(options, 128, 128, dtype, SCENARIOS)
     for options, K, V, dtype in pairwise_settings():
         cases += _cases(options, K, V, dtype, SCENARIOS)
-    return cases
+    return cases + candidate_cases()
+
+
+def candidate_cases() -> list[Case]:
+    """Every choice of block sizes that autotuning may take, for the defaults of RDN, RLA and Gated DeltaNet."""
+    scenarios = tuple(scenario for scenario in SCENARIOS if scenario.name in QUICK_SCENARIOS and not scenario.step)
+    return [
+        replace(case, candidate=candidate)
+        for options in (RDN, RLA, GATED_DELTA_NET)
+        for case in _cases(options, 128, 128, torch.bfloat16, scenarios)
+        for candidate in CANDIDATES
+    ]
 
 
 def quick_cases() -> list[Case]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any
@@ -36,6 +36,8 @@ class Backend:
     step: Step
     clip_mask: ClipMask
     """Where the clip lets gradients pass, [B, T, H, V] bool, as the backend itself decides it."""
+    take_candidate: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext()
+    """Inside, the backend takes this of its candidates for the block sizes (`Case.candidate`)."""
 
 
 @dataclass
@@ -71,12 +73,13 @@ def check_case(case: Case, backend: Backend, device: torch.device) -> CaseResult
     result = CaseResult(case.name)
     start = perf_counter()
     try:
-        if case.scenario.step:
-            _check_step(case, backend.step, device, result)
-        elif case.scenario.gradients:
-            _check(case, backend, device, result)
-        else:
-            _check_outputs(case, backend.compute, device, result)
+        with backend.take_candidate(case.candidate):
+            if case.scenario.step:
+                _check_step(case, backend.step, device, result)
+            elif case.scenario.gradients:
+                _check(case, backend, device, result)
+            else:
+                _check_outputs(case, backend.compute, device, result)
     except Exception as error:
         result.failures.append(f"{type(error).__name__}: {error}"[:2000])
         result.context_is_broken = "CUDA error" in str(error) or "illegal memory access" in str(error)

@@ -49,11 +49,14 @@ class Case:
     K: int
     V: int
     dtype: torch.dtype
+    candidate: int = 0
+    """Which of the backend's choices of block sizes; 0: the usual one."""
 
     @property
     def name(self) -> str:
         """Readable and unique."""
-        return f"{describe(self.options)} {self.K}x{self.V} {dtype_name(self.dtype)}: {self.scenario.name}"
+        tiles = f", candidate {self.candidate}" if self.candidate else ""
+        return f"{describe(self.options)} {self.K}x{self.V} {dtype_name(self.dtype)}: {self.scenario.name}{tiles}"
 
 
 def dtype_name(dtype: torch.dtype) -> str:
