@@ -19,6 +19,8 @@ MINUTES ?=
 # local files in place of the corpora of studies on text, and of their test split: TEXT=a.txt,b.txt
 TEXT ?=
 TEST_TEXT ?=
+# a folder of local files for evaluation suites, <task>/<split>.jsonl; at SCALE=cpu it brings their columns
+DATA_DIR ?=
 OUT ?=
 # settings of the benchmark: make bench BENCH="quick=true"
 BENCH ?=
@@ -47,7 +49,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 reproduce-table: setup  ## train what is missing of TABLE (or all) at SCALE (smoke, cpu, gpu, paper) and write results/TABLE/SCALE/
 	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) $(if $(RETRY),retry_failed=true) \
 		$(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(MINUTES),minutes=$(MINUTES)) \
-		$(if $(TEXT),"text=$(TEXT)") $(if $(TEST_TEXT),"test_text=$(TEST_TEXT)")
+		$(if $(TEXT),"text=$(TEXT)") $(if $(TEST_TEXT),"test_text=$(TEST_TEXT)") $(if $(DATA_DIR),"data_dir=$(DATA_DIR)")
 
 plan: setup  ## what TABLE at SCALE would cost, before anything starts: runs, tokens, parameters, memory, hours
 	@$(BIN)/rla-plan table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) \

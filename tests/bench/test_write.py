@@ -12,7 +12,7 @@ from rla_exp.bench.figure import draw_times
 from rla_exp.bench.markdown import to_markdown
 from rla_exp.bench.write import slug, write_benchmark
 from rla_exp.report.kernel_spec import load_kernel_spec
-from rla_exp.report.kernel_table import read_kernel_table
+from rla_exp.report.kernel_table import Row, read_kernel_table
 
 
 def test_file_names() -> None:
@@ -45,10 +45,11 @@ def test_the_report_reads_what_is_written(content: dict[str, Any], tmp_path: Pat
     assert [path.name for path in paths] == [f"nvidia-h100-80gb-hbm3.{kind}" for kind in ("json", "md", "png", "svg")]
     assert json.loads(paths[0].read_text()) == content
     table = read_kernel_table(load_kernel_spec("kernels", "gpu"), [paths[0]])
-    cell = table.at(("NVIDIA H100 80GB HBM3", "rdn", "ours"), ("fwd", 8192))
+    column = next(column for column in table.columns if (column.run, column.length) == ("fwd", 8192))
+    cell = table.at(Row("NVIDIA H100 80GB HBM3", "rdn", "ours"), column)
     assert cell is not None
-    assert cell.values["ms"] == 0.8
-    assert cell.values["tokens_per_s"] == pytest.approx(4 * 8192 / 0.8e-3)
+    assert cell.ms.value == 0.8
+    assert cell.tokens_per_s.value == pytest.approx(4 * 8192 / 0.8e-3)
 
 
 def test_the_figure_shows_percentiles(content: dict[str, Any]) -> None:

@@ -128,7 +128,7 @@ def _use_tables(patch, folder):
     patch.setattr(
         command,
         "TableSpec",
-        SimpleNamespace(load=lambda name, scale, seeds, text: load(name, scale, seeds, text=text, folder=folder)),
+        SimpleNamespace(load=lambda name, scale, seeds, **more: load(name, scale, seeds, folder=folder, **more)),
     )
 
 

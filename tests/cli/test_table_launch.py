@@ -27,7 +27,11 @@ SCORED = """
   wikitext:
     {kind: score, study: text, suite: language, label: WikiText, metric: wikitext/word_perplexity, format: .2f}
   lambada:
-    {kind: score, study: text, suite: language, label: LAMBADA, metric: lambada_openai/acc, format: .3f}
+    {kind: score, study: text, suite: language, label: LAMBADA, metric: lambada_openai/acc, format: .3f,
+     scales: [], scales_with_data: [smoke]}
+  piqa:
+    {kind: score, study: text, suite: language, label: PIQA, metric: piqa/acc, format: .3f,
+     scales: [], scales_with_data: [smoke]}
 """
 
 
@@ -44,7 +48,7 @@ def scored_table(tiny_table: str, tmp_path: Path) -> Path:
     )
     before, _, _ = text.partition("columns:")
     scales = scales.replace("mqar: {}", "text: {rows: [full]}")
-    scales = scales.replace("seeds: [0, 1]", "seeds: [0]\n    evaluation_limit: 1")
+    scales = scales.replace("seeds: [0, 1]", "seeds: [0]\n    evaluation_limits: {smoke: 1}")
     settings = "data.seq_len=32, data.batch_size=4, data.eval_batch_size=4, data.max_eval_tokens=256"
     scales = scales.replace("trainer.max_steps=2", f"trainer.max_steps=2, {settings}")
     folder = tmp_path / "tables"
@@ -80,7 +84,10 @@ def test_a_table_is_trained_and_evaluated_on_submitits_local_executor(
     tasks = {file.stem: set(json.loads(file.read_text())["tasks"]) for file in (folder / "evaluations").iterdir()}
     assert tasks == {"smoke": {"smoke_document"}, "niah": {"needle_single_1"}, "language": {"lambada_openai"}}
     table = (tmp_path / "results" / "tiny" / "smoke" / "table.md").read_text()
+    # what the scale shows whatever the data are is told
     assert "Not evaluated: WikiText." in table
+    assert "LAMBADA" in table
+    assert "PIQA" not in table
     assert "missing" not in table
 
     # scores that are lost, or were not to be had, are made after the sweep
@@ -160,6 +167,7 @@ def test_local_text_takes_the_place_of_the_corpus(
     described = file.read_text()
     begin, end = described.index("  document:\n"), described.index("scales:\n")
     described = described[:begin] + described[end:].replace("caption: Two", 'corpus: docs\n    caption: "{corpus}. Two')
+    described = described.replace("    evaluation_limits: {smoke: 1}\n", "")
     file.write_text(described.replace("steps.\n", 'steps."\n', 1))
     use_tables(scored_table)
     texts = tmp_path / "texts"

@@ -155,6 +155,23 @@ def test_scores_of_the_language_suites_are_for_models_that_can_have_them() -> No
         assert {column.suite for column in columns if isinstance(column, ScoreColumn)} == suites
 
 
+@pytest.mark.parametrize(
+    ("name", "without", "suites"),
+    [("backbones", {"smoke"}, {"language": 100}), ("recall", {"niah"}, {"recall": 20, "recall_in_context": 20})],
+)
+def test_local_files_bring_their_suites_to_the_cpu(name: str, without: set[str], suites: dict[str, int]) -> None:
+    assert set(TableSpec.load(name, "cpu").score_tasks("text")) == without
+    spec = TableSpec.load(name, "cpu", with_data=True)
+    assert spec.score_tasks("text").keys() == without | suites.keys()
+    # a few documents each, for folders may have thousands
+    assert spec.evaluation_limits.items() >= suites.items()
+    gpu = TableSpec.load(name, "gpu").score_tasks("text")
+    assert all(spec.score_tasks("text")[suite] == gpu[suite] for suite in suites)
+    # what is not offered is no loss that has to be told
+    added = [key for key in spec.columns if key not in TableSpec.load(name, "cpu").columns]
+    assert spec.without_columns(added, "Not evaluated") == TableSpec.load(name, "cpu")
+
+
 def test_learning_rates_are_chosen_on_validation_data_alone() -> None:
     for name in TABLES:
         for scale in SCALES:

@@ -120,7 +120,7 @@ def test_unknown_keys_and_wrong_references_are_reported_together(tables: Path) -
         "did you mean value_state?",
         "scales.large.seeds: [7, 7]; seeds are distinct integers from 0 on",
         "scales.large.warnings: key warnings is unknown; known: warning, caption, corpus, lr_rule, seeds, overrides, "
-        "groups, rows, studies, learning_rates, evaluation_limit, plan; did you mean warning?",
+        "groups, rows, studies, learning_rates, evaluation_limits, plan; did you mean warning?",
     ]
 
 

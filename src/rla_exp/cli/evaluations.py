@@ -27,8 +27,8 @@ class Wanted:
     """That trained the run."""
     lacking: Mapping[str, frozenset[str]]
     """The tasks whose scores are not there yet, by suite."""
-    limit: int | None
-    """Documents of each task; None: all."""
+    limits: Mapping[str, int]
+    """Documents of each task, by suite; not named: all."""
     data_dir: Path | None
 
 
@@ -106,7 +106,7 @@ def followed_by_evaluation(wanted: Wanted) -> Job:
 def _work(wanted: Wanted) -> Callable[[], None]:
     job = wanted.job
     on_gpu = job.device_type == "cuda"
-    return partial(_evaluate, job.folder, wanted.lacking, wanted.limit, wanted.data_dir, on_gpu=on_gpu)
+    return partial(_evaluate, job.folder, wanted.lacking, wanted.limits, wanted.data_dir, on_gpu=on_gpu)
 
 
 def _train_then_evaluate(train: Callable[[], None], evaluate: Callable[[], None]) -> None:
@@ -119,7 +119,12 @@ def _train_then_evaluate(train: Callable[[], None], evaluate: Callable[[], None]
 
 
 def _evaluate(
-    folder: Path, lacking: Mapping[str, frozenset[str]], limit: int | None, data_dir: Path | None, *, on_gpu: bool
+    folder: Path,
+    lacking: Mapping[str, frozenset[str]],
+    limits: Mapping[str, int],
+    data_dir: Path | None,
+    *,
+    on_gpu: bool,
 ) -> None:
     import torch
 
@@ -136,7 +141,7 @@ def _evaluate(
         # other suites make their documents
         files = data_dir if isinstance(suite, LmEvalSuite) else None
         try:
-            evaluate_run(run, name, suite, EvaluationSettings(limit=limit, data_dir=files))
+            evaluate_run(run, name, suite, EvaluationSettings(limit=limits.get(name), data_dir=files))
         except UserError as error:
             # a suite without its data does not stop the others
             problems.append(f"{name}: {error}")

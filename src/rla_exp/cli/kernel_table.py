@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rla_exp.bench.cases import OPTIONS, Op
+from rla_exp.errors import UserError
 from rla_exp.report.kernel_figure import draw_kernels
+from rla_exp.report.kernel_formats import kernel_files
 from rla_exp.report.kernel_spec import CpuTimes, KernelSpec
-from rla_exp.report.kernel_table import kernel_files, read_kernel_table
+from rla_exp.report.kernel_table import read_kernel_table
 from rla_exp.report.write import check_writable, write_files
 from rla_exp.runs import describe_commit, sources_hash
 from rla_exp.runs.environment import device_name
@@ -26,16 +28,27 @@ SECONDS_A_TIME = 4.0
 """Repeats end early after so long, but not before two."""
 
 
-def make_kernel_table(spec: KernelSpec, *, runs: Path, results: Path, benchmarks: Path) -> None:
+def make_kernel_table(spec: KernelSpec, *, runs: Path, results: Path, benchmarks: Path, measures: bool = True) -> None:
     """Take the times that are missing, write the table, print it.
 
+    Args:
+        spec: the table at a scale.
+        runs: where this CPU's times are kept.
+        results: the table goes to <results>/<table>/<scale>.
+        benchmarks: where GPUs' times are.
+        measures: whether missing times of this CPU are taken; otherwise they are an error.
+
     Raises:
-        UserError: the table's folder cannot be written, or benchmarks/ has no times for it.
+        UserError: the table's folder cannot be written, or there are no times for it.
     """
     folder = results / spec.name / spec.scale
     check_writable(folder)
     times = spec.at_scale.times
-    files = [_time_here(spec, times, runs)] if isinstance(times, CpuTimes) else sorted(benchmarks.glob("*.json"))
+    files = (
+        [_time_here(spec, times, runs, measures=measures)]
+        if isinstance(times, CpuTimes)
+        else sorted(benchmarks.glob("*.json"))
+    )
     table = read_kernel_table(spec, files)
     write_files(folder, kernel_files(table), draw_kernels(table))
     print()
@@ -58,10 +71,13 @@ def _cases(spec: KernelSpec, times: CpuTimes) -> Iterator[tuple[str, str | None,
                     yield from ((op, backend, run, length) for run in spec.file.passes)
 
 
-def _time_here(spec: KernelSpec, times: CpuTimes, runs: Path) -> Path:
+def _time_here(spec: KernelSpec, times: CpuTimes, runs: Path, *, measures: bool) -> Path:
     """The file of times for these settings, sources and this processor, with every time in it.
 
     It is written after each one, so that the same call goes on after an interruption.
+
+    Raises:
+        UserError: times are missing and `measures` is false.
     """
     # imported here: it takes seconds
     import torch
@@ -70,7 +86,6 @@ def _time_here(spec: KernelSpec, times: CpuTimes, runs: Path) -> Path:
     device = device_name("cpu")
     identity = hashlib.sha256(f"{times!r} {sources_hash()} {device} {torch.__version__}".encode()).hexdigest()
     file = runs / "kernels" / f"{spec.scale}-{identity[:8]}" / "benchmark.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
     content = read_json(file) or {
         "gpu": device,
         "versions": {"torch": torch.__version__},
@@ -82,11 +97,17 @@ def _time_here(spec: KernelSpec, times: CpuTimes, runs: Path) -> Path:
     rows: list[dict[str, Any]] = content["rows"]
     cases = list(_cases(spec, times))
     known = {(row["op"], row["backend"], row["pass"], row["T"]) for row in rows}
+    if not measures and len(known) < len(cases):
+        raise UserError(
+            f"{len(cases) - len(known)} of {len(cases)} times of these sources on {device} are not in {file.parent}: "
+            "leave train=false out to take them"
+        )
     for number, case in enumerate(cases, start=1):
         if case in known:
             continue
         row = _time(case, times)
         rows.append(row)
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, content)
         name = f"{row['op']} {row['backend'] or row['peer']} {row['pass']} {row['T']}"
         print(f"[{number}/{len(cases)}] {name}: {row['ms']:.3g} ms", file=sys.stderr, flush=True)

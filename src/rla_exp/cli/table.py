@@ -114,15 +114,24 @@ class TableSettings:
             problems.append(f"corpus={self.corpus}: has no effect without train=false")
         if self.launcher != LOCAL and self.minutes is not None:
             problems.append("minutes: has no effect on a cluster, whose jobs outlive the command; leave it out")
-        if not self.train:
-            chosen = {
-                "jobs": self.jobs is not None,
-                "minutes": self.minutes is not None,
-                "launcher": self.launcher != LOCAL or bool(self.hydras),
-                "data_dir": self.data_dir is not None,
-                "retry_failed": self.retry_failed,
-            }
-            problems += [f"{key}: has no effect with train=false" for key, is_set in chosen.items() if is_set]
+        training = {
+            "jobs": self.jobs is not None,
+            "minutes": self.minutes is not None,
+            "launcher": self.launcher != LOCAL or bool(self.hydras),
+            "data_dir": self.data_dir is not None,
+            "retry_failed": self.retry_failed,
+        }
+        runs = {
+            "seeds": self.seeds is not None,
+            "text": bool(self.text),
+            "mixed": self.mixed,
+            "corpus": self.corpus is not None,
+        }
+        if is_kernel_table(self.table):
+            chosen, why = training | runs, f"on table={self.table}, which has times and no runs"
+        else:
+            chosen, why = {} if self.train else training, "with train=false"
+        problems += [f"{key}: has no effect {why}" for key, is_set in chosen.items() if is_set]
         if problems:
             raise ConfigError(problems)
 
@@ -194,10 +203,18 @@ def make_table(settings: TableSettings, runs: TableRuns) -> None:
     """
     if is_kernel_table(settings.table):
         kernels = load_kernel_spec(settings.table, settings.scale)
-        make_kernel_table(kernels, runs=settings.runs, results=settings.results, benchmarks=settings.benchmarks)
+        make_kernel_table(
+            kernels,
+            runs=settings.runs,
+            results=settings.results,
+            benchmarks=settings.benchmarks,
+            measures=settings.train,
+        )
         return
     text = LocalText(settings.text, settings.test_text) if settings.text else None
-    spec = TableSpec.load(settings.table, settings.scale, settings.seeds, text=text)
+    # evaluated elsewhere, finished runs may have scores on files of that machine
+    with_data = settings.data_dir is not None or not settings.train
+    spec = TableSpec.load(settings.table, settings.scale, settings.seeds, text=text, with_data=with_data)
     # hours of training should not end at a folder that cannot be written
     folder = settings.results / spec.name / spec.scale
     check_writable(folder)
@@ -216,7 +233,7 @@ def make_table(settings: TableSettings, runs: TableRuns) -> None:
     problems = [runs.finish(requests, detail=lambda: render_rich(collected(mixed=True)))]
     if isinstance(runs, Trained):
         problems.append(_evaluate(spec, runs, settings))
-    if not settings.train or settings.data_dir is not None:
+    if with_data:
         absent = absent_scores(spec, read_outcomes(spec, folders))
         spec = spec.without_columns(absent, "Not evaluated")
     spec = with_domain_columns(spec, read_outcomes(spec, folders))
@@ -255,7 +272,7 @@ def _wanted(spec: TableSpec, runs: Trained, settings: TableSettings) -> dict[Run
         }
         lacking = {suite: names for suite, names in lacking.items() if names}
         if lacking:
-            wanted[request] = Wanted(job, lacking, spec.evaluation_limit, settings.data_dir)
+            wanted[request] = Wanted(job, lacking, spec.evaluation_limits, settings.data_dir)
     return wanted
 
 

@@ -132,8 +132,8 @@ def _marks(table: Table) -> list[str]:
     suites = " (evaluation suites: on the scores shown)" if scored else ""
     best = (
         f"Bold: the best row of its group, chosen on validation data{suites}, if the 95% interval (Student's t) of its "
-        "paired differences over equal seeds leaves out zero against every other row without failed seeds; otherwise "
-        "nothing is bold."
+        "paired differences over equal seeds leaves out zero against every other row without failed seeds, there and "
+        "on the numbers shown; otherwise nothing is bold."
     )
     references = _references(table)
     if references is None:

@@ -52,6 +52,8 @@ class ScoreColumn(ColumnFile):
     suite: str
     metric: str
     """<task>/<metric>, as the evaluation's file has them."""
+    scales_with_data: list[str] = Field(default_factory=list)
+    """Further scales that show the column where local files offer its task."""
     direction: Direction | None = None
     format: Format
     limits: tuple[float, float] | None = None

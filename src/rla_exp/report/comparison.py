@@ -53,17 +53,19 @@ def _chosen_by_seed(cell: Cell, column: ComparedColumn) -> dict[int, float]:
 def _best_row(cells: dict[str, Cell], column: ComparedColumn) -> str | None:
     """The row that is best on validation data and told apart from every other row of its group, if there is one.
 
-    While numbers are missing there is none; a row with a failed seed cannot be it and is not compared.
+    The numbers shown must say the same, so that no bold cell is one that they do not tell apart. While numbers are
+    missing there is no best row; a row with a failed seed cannot be it and is not compared.
     """
     ran = {row: cell for row, cell in cells.items() if cell.runs and not cell.count("failed")}
-    complete = {row: _chosen_by_seed(cell, column) for row, cell in ran.items()}
-    if len(complete) < 2 or any(cell.num_missing for cell in cells.values()):
+    if len(ran) < 2 or any(cell.num_missing for cell in cells.values()):
         return None
+    chosen = {row: _chosen_by_seed(cell, column) for row, cell in ran.items()}
+    shown = {row: shown_by_seed(cell, column) for row, cell in ran.items()}
     sign = 1 if column.direction == "max" else -1
-    best = max(complete, key=lambda row: sign * statistics.mean(complete[row].values()))
-    for row, values in complete.items():
-        if row != best:
-            difference = paired_difference(complete[best], values, row)
-            if difference is None or not difference.told_apart:
+    best = max(chosen, key=lambda row: sign * statistics.mean(chosen[row].values()))
+    for numbers in (chosen, shown):
+        for row in numbers.keys() - {best}:
+            difference = paired_difference(numbers[best], numbers[row], row)
+            if difference is None or not difference.told_apart or sign * difference.mean <= 0:
                 return None
     return best

@@ -97,7 +97,8 @@ class TableSpec:
     columns: dict[str, AnyColumn]
     figure: Literal["dots", "curves"]
     assumption: Assumption | None
-    evaluation_limit: int | None
+    evaluation_limits: Mapping[str, int]
+    """Documents of each task, by evaluation suite; not named: all."""
     reported: dict[str, ReportedFile]
     """The sources of reported columns, by name."""
     rules: dict[str, LearningRateRule]
@@ -113,11 +114,13 @@ class TableSpec:
         seeds: Sequence[int] | None = None,
         *,
         text: LocalText | None = None,
+        with_data: bool = False,
         folder: Path | None = None,
     ) -> TableSpec:
         """Read conf/table/<name>.yaml at a scale.
 
-        `seeds` replaces the scale's own, `text` the corpora of its studies on text. `folder` is where tables are
+        `seeds` replaces the scale's own, `text` the corpora of its studies on text. `with_data` adds the columns of
+        evaluation suites that the scale shows only where local files offer their tasks. `folder` is where tables are
         described (default: the package's conf/table). Raises ConfigError with every problem of the file, or where the
         table or scale is unknown or seeds are wrong.
         """
@@ -137,7 +140,7 @@ class TableSpec:
             raise ConfigError([f"seeds: {list(chosen)}; seeds are one or more distinct integers from 0 on"])
         if text is not None and file.scales[scale].corpus is None:
             raise ConfigError([f"text: table {name} at scale {scale} has no place for another corpus in its caption"])
-        spec = cls._at_scale(name, file, scale, chosen, text)
+        spec = cls._at_scale(name, file, scale, chosen, text, with_data=with_data)
         if not spec.figure_columns:
             raise ConfigError(
                 [f"{path.name}: no column has figure: true at scale {scale}; give it to what is compared"]
@@ -146,7 +149,14 @@ class TableSpec:
 
     @classmethod
     def _at_scale(
-        cls, name: str, file: TableFile, scale: str, seeds: tuple[int, ...], text: LocalText | None
+        cls,
+        name: str,
+        file: TableFile,
+        scale: str,
+        seeds: tuple[int, ...],
+        text: LocalText | None,
+        *,
+        with_data: bool,
     ) -> TableSpec:
         settings = file.scales[scale]
         corpus = settings.corpus or "" if text is None else text.words
@@ -181,8 +191,7 @@ class TableSpec:
         columns = {
             key: column
             for key, column in file.columns.items()
-            if (column.scales is None or scale in column.scales)
-            and (study_of(column) is None or study_of(column) in studies)
+            if _shows(column, scale, with_data=with_data) and (study_of(column) is None or study_of(column) in studies)
         }
         sources = {column.source: column for column in columns.values() if isinstance(column, ReportedColumn)}
         reported = {source: load_reported(source) for source in sources}
@@ -203,7 +212,7 @@ class TableSpec:
             columns=columns,
             figure=file.figure,
             assumption=settings.plan,
-            evaluation_limit=settings.evaluation_limit,
+            evaluation_limits=settings.evaluation_limits,
             reported=reported,
             rules=settings.learning_rates,
         )
@@ -223,12 +232,11 @@ class TableSpec:
         return tasks
 
     def without_columns(self, keys: Collection[str], why: str) -> TableSpec:
-        """The table without these columns, which its caption then names."""
-        if not keys:
-            return self
-        labels = ", ".join(self.columns[key].label for key in keys)
+        """The table without these columns; its caption then names those that the scale shows with or without data."""
         columns = {key: column for key, column in self.columns.items() if key not in keys}
-        return replace(self, columns=columns, caption=f"{self.caption} {why}: {labels}.")
+        missed = [self.columns[key].label for key in keys if _shows(self.columns[key], self.scale, with_data=False)]
+        caption = f"{self.caption} {why}: {', '.join(missed)}." if missed else self.caption
+        return replace(self, columns=columns, caption=caption)
 
     def runs(self) -> list[RunRequest]:
         """Every run of the table. Seed by seed, so that an unfinished table compares all rows."""
@@ -252,6 +260,12 @@ class TableSpec:
     def _learning_rate(self, row: Row, study: Study) -> list[str]:
         chosen = self.learning_rates.get((row.id, study.key))
         return [] if chosen is None else [f"optim.lr={chosen:g}"]
+
+
+def _shows(column: AnyColumn, scale: str, *, with_data: bool) -> bool:
+    if with_data and isinstance(column, ScoreColumn) and scale in column.scales_with_data:
+        return True
+    return column.scales is None or scale in column.scales
 
 
 def _reading(text: LocalText | None, overrides: Sequence[str]) -> tuple[str, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
 from rla_exp.errors import ConfigError
-from rla_exp.report.columns import AnyColumn, Direction, Section, study_of
+from rla_exp.report.columns import AnyColumn, Direction, ScoreColumn, Section, study_of
 from rla_exp.report.unknown import unknown_name
 
 
@@ -86,8 +86,8 @@ class ScaleFile(Section):
     studies: dict[str, ScaleStudy] = Field(min_length=1)
     learning_rates: dict[str, LearningRateRule] = Field(default_factory=dict)
     """By study; a study that is not named has the learning rate of its overrides."""
-    evaluation_limit: int | None = Field(default=None, ge=1)
-    """Documents of each task of an evaluation suite (of needles: of each length and depth); null: all."""
+    evaluation_limits: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """By evaluation suite, documents of each task (of needles: of each length and depth); not named: all."""
     plan: Assumption | None = None
 
 
@@ -142,9 +142,11 @@ def _wrong_references(file: TableFile) -> list[str]:
         study = study_of(column)
         if study is not None and study not in file.studies:
             problems.append(f"columns.{key}.study: {unknown_name('study', study, file.studies)}")
+        with_data = column.scales_with_data if isinstance(column, ScoreColumn) else []
         problems += [
-            f"columns.{key}.scales: {unknown_name('scale', scale, file.scales)}"
-            for scale in column.scales or []
+            f"columns.{key}.{where}: {unknown_name('scale', scale, file.scales)}"
+            for where, scales in (("scales", column.scales or []), ("scales_with_data", with_data))
+            for scale in scales
             if scale not in file.scales
         ]
     for key, scale in file.scales.items():
@@ -173,6 +175,12 @@ def _wrong_references(file: TableFile) -> list[str]:
         ]
         problems += [
             f"scales.{key}.rows: {unknown_name('row', row, file.rows)}" for row in scale.rows if row not in file.rows
+        ]
+        suites = {column.suite for column in file.columns.values() if isinstance(column, ScoreColumn)}
+        problems += [
+            f"scales.{key}.evaluation_limits: {unknown_name('suite', suite, suites)}"
+            for suite in scale.evaluation_limits
+            if suite not in suites
         ]
         problems += [
             f"scales.{key}.learning_rates: {unknown_name('study', study, scale.studies)}"

@@ -31,7 +31,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 GREY = "#777777"
 
 # decades of a logarithmic axis below which 1, 2 and 5 are too few ticks, and above which they are too many
-FEW_DECADES, MANY_DECADES = 0.8, 3.0
+FEW_DECADES, MANY_DECADES = 1.0, 3.0
 
 
 def label_log_axis(ax: Axes) -> None:
