@@ -131,8 +131,8 @@ def test_random_numbers_are_left_alone(loaded: LoadedRun) -> None:
 def test_batch_size_changes_no_score(loaded: LoadedRun) -> None:
     found = []
     for batch_size in (1, 16):
-        settings = EvaluationSettings(batch_size=batch_size, overwrite=True)
-        evaluation = evaluate_run(loaded, "smoke", load_suite("smoke"), settings)
+        settings = EvaluationSettings(batch_size=batch_size)
+        evaluation = evaluate_run(loaded, f"smoke{batch_size}", load_suite("smoke"), settings)
         found.append({(t, m): s.value for t, scores in evaluation.tasks.items() for m, s in scores.metrics.items()})
     assert found[1] == pytest.approx(found[0], rel=1e-4)
     assert found[0]["smoke_choice", "acc"] == found[1]["smoke_choice", "acc"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from rla_exp.eval.local_files import (
     wanted_splits,
 )
 from rla_exp.eval.quiet import lm_eval_in_one_process, lm_eval_quiet
+from rla_exp.eval.stored import Documents
 from rla_exp.eval.suite import LmEvalSuite
 from rla_exp.eval.task_names import leaf_names, task_config, task_manager
 from rla_exp.runs.evaluations import Score, TaskScores
@@ -214,10 +216,23 @@ def _scores(metrics: Mapping[str, Any], higher_is_better: Mapping[str, bool | No
     return scores
 
 
+def stored_entries(name: str, source: TaskSource) -> dict[str, Documents]:
+    """What is stored of a name when it is finished: an entry of its own, or of each member where it is a tag."""
+    is_tag = source.manager.task_index[name].kind.name == "TAG"
+    found = {}
+    for entry in leaf_names(source.manager, name) if is_tag else [name]:
+        members = leaf_names(source.manager, entry)
+        files = [file for member in members for file in source.files.get(member, {}).values()]
+        found[entry] = Documents(_data(members, source), files)
+    return found
+
+
 def _data(members: Sequence[str], source: TaskSource) -> str:
     """Where the documents came from."""
-    if any(member in source.files for member in members):
-        return "files:" + ",".join(sha256_of(source.files[member]) for member in members if member in source.files)
+    digests = [sha256_of(source.files[member]) for member in members if member in source.files]
+    if digests:
+        one = digests[0] if len(digests) == 1 else hashlib.sha256(",".join(digests).encode()).hexdigest()
+        return f"files:{one}"
     paths = [task_config(source.manager, member).get("dataset_path") for member in members]
     named = sorted({f"hub:{path}" if path else "generated" for path in paths})
     return ",".join(named)
