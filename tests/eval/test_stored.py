@@ -106,6 +106,21 @@ def test_an_interrupted_overwriting_goes_on(loaded: LoadedRun, monkeypatch: pyte
     assert {task: scores.n for task, scores in finished.tasks.items()} == dict.fromkeys(SMOKE, 2)
 
 
+@pytest.mark.parametrize("origin", ["sources", "device", "torch"])
+def test_scores_of_other_origin_are_not_mixed(loaded: LoadedRun, origin: str) -> None:
+    suite = LmEvalSuite(kind="lm_eval", tasks=["smoke_choice"])
+    made = evaluate_run(loaded, "some", suite, EvaluationSettings(limit=2))
+    old = replace(made, provenance={**made.provenance, origin: "another", "git": None})
+    write_evaluation(loaded.folder.path, old)
+    more = replace(suite, tasks=["smoke_choice", "smoke_document"])
+    with pytest.raises(RunError, match=f"{origin}: another then"):
+        evaluate_run(loaded, "some", more, EvaluationSettings(limit=2))
+    assert read_evaluation(loaded.folder.path, "some") == old
+    anew = evaluate_run(loaded, "some", more, EvaluationSettings(limit=2, overwrite=True))
+    assert anew.provenance == made.provenance
+    assert set(anew.tasks) == {"smoke_choice", "smoke_document"}
+
+
 def test_two_commands_at_once_keep_each_others_tasks(loaded: LoadedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = LmEvalSuite(kind="lm_eval", tasks=["smoke_choice"])
     original = lm_eval_tasks.run_task

@@ -23,7 +23,7 @@ from rla_exp.eval.restore import LoadedRun
 from rla_exp.eval.stored import Documents, is_finished, refuse_other_documents, resumed
 from rla_exp.eval.suite import LmEvalSuite, MqarSuite, NeedleSuite, Suite
 from rla_exp.eval.trained_model import TrainedModel
-from rla_exp.runs import git_commit, sources_hash
+from rla_exp.runs import EVALUATING, git_commit, sources_hash
 from rla_exp.runs.environment import device_name
 from rla_exp.runs.evaluations import Evaluation, TaskScores, write_evaluation
 
@@ -51,7 +51,7 @@ class EvaluationSettings:
     data_dir: Path | None = None
     batch_size: int = 32
     overwrite: bool = False
-    """Score anew what was stored under other settings or from other data; the rest stands."""
+    """Score anew what was stored under other settings, by other sources or from other data; the rest stands."""
 
 
 def evaluate_run(
@@ -72,8 +72,8 @@ def evaluate_run(
     Raises:
         ConfigError: a setting cannot be, or does nothing with this suite.
         DataError: a task's data cannot be had; says which files are wanted.
-        RunError: scores of other settings or other data are there and `overwrite` is not set, or the folder cannot be
-            written.
+        RunError: scores of other settings, sources or data are there and `overwrite` is not set, or the folder cannot
+            be written.
     """
     settings = settings or EvaluationSettings()
     suite = _with_context(suite, settings)
@@ -197,7 +197,7 @@ def _provenance(run: LoadedRun) -> dict[str, Any]:
     commit = git_commit()
     device = run.model.embedding.weight.device.type
     return {
-        "sources": sources_hash(),
+        "sources": sources_hash(EVALUATING),
         "git": None if commit is None else {"commit": commit[0], "dirty": commit[1]},
         "device": device_name("cuda" if device == "cuda" else "cpu"),
         "torch": torch.__version__,

@@ -12,6 +12,8 @@ from rla_exp.runs.evaluations import Evaluation, evaluation_file, read_evaluatio
 
 _OVERWRITE = "Pass overwrite=true to score anew what was made otherwise."
 _MOST_FILES = 3
+_ORIGINS = ("sources", "device", "torch")
+"""What of the provenance a file's tasks have in common; the commit may differ where the sources do not."""
 
 
 class Documents(NamedTuple):
@@ -28,15 +30,16 @@ def resumed(run: Path, now: Evaluation, *, overwrite: bool) -> Evaluation:
 
     Args:
         run: the run's folder.
-        overwrite: drop what was made with other settings.
+        overwrite: drop what was made with other settings, by other sources or on another device.
 
     Raises:
-        RunError: scores of other settings are stored, and `overwrite` is not set; or the file is damaged.
+        RunError: such scores are stored, and `overwrite` is not set; or the file is damaged.
     """
     there = read_evaluation(run, now.suite)
     if there is None:
         return now
     lines = _differing(there.settings, now.settings, sorted(there.settings.keys() | now.settings.keys()))
+    lines += _differing(there.provenance, now.provenance, _ORIGINS)
     if not lines:
         return there
     if overwrite:

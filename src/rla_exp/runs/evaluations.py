@@ -3,7 +3,7 @@
 {
   "suite": "language",
   "settings": {"context": "full", "checkpoint_sha256": ..., ...},   what two files must agree in to be compared
-  "provenance": {...},                                              sources, commit, device, torch
+  "provenance": {...},                                              sources, device, torch of all; commit of the first
   "tasks": {"arc_easy": {"version": 1.0, "n": 2376, "seconds": 12.3, "data": "hub:allenai/ai2_arc", "details": [],
                          "metrics": {"acc": {"value": 0.44, "stderr": 0.01, "higher_is_better": true}}}}
 }
