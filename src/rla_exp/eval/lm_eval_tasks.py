@@ -31,7 +31,7 @@ from rla_exp.eval.local_files import (
 from rla_exp.eval.quiet import lm_eval_in_one_process, lm_eval_quiet
 from rla_exp.eval.stored import Documents
 from rla_exp.eval.suite import LmEvalSuite
-from rla_exp.eval.task_names import leaf_names, task_config, task_manager
+from rla_exp.eval.task_names import leaf_names, own_num_fewshot, task_config, task_manager
 from rla_exp.runs.evaluations import Score, TaskScores
 
 FEWSHOT_SEED = 1234
@@ -68,14 +68,14 @@ def open_tasks(names: Sequence[str], suite: LmEvalSuite, data_dir: Path | None) 
     if data_dir is None:
         yield TaskSource(manager, {}, None)
         return
-    leaves = [leaf for name in names for leaf in leaf_names(manager, name)]
-    configs = {leaf: task_config(manager, leaf) for leaf in leaves}
+    num_fewshot = _num_fewshot(manager, names, suite)
+    configs = {leaf: task_config(manager, leaf) for leaf in num_fewshot}
     files, missing = {}, []
     for leaf, config in configs.items():
         if "custom_dataset" in config:
             # made by a function of its own
             continue
-        splits = wanted_splits(config, suite.num_fewshot)
+        splits = wanted_splits(config, num_fewshot[leaf])
         files[leaf] = find_files(data_dir, leaf, splits)
         fields = required_fields(leaf, config)
         if len(files[leaf]) < len(splits):
@@ -123,8 +123,8 @@ def run_task(
     with lm_eval_quiet(), lm_eval_in_one_process():
         loaded = _load(name, suite, source)
         for task in loaded["tasks"].values():
-            # 0 in a task's own file is final, as for lm-eval's command line
-            if task.get_config("num_fewshot") != 0:
+            # a number in a task's own file, 0 too, belongs to the task
+            if task.get_config("num_fewshot") is None:
                 task.set_config(key="num_fewshot", value=suite.num_fewshot)
             task.set_fewshot_seed(seed=FEWSHOT_SEED)
         results: dict[str, Any] = lm_eval.evaluator.evaluate(
@@ -145,8 +145,18 @@ def run_task(
             metrics=_scores(metrics, results["higher_is_better"].get(entry, {})),
             seconds=seconds,
             data=_data(members, source),
+            num_fewshot=results["n-shot"].get(entry),
         )
     return scores
+
+
+def _num_fewshot(manager: TaskManager, names: Sequence[str], suite: LmEvalSuite) -> dict[str, int]:
+    """Examples before each question of every single task of the names: its own number, or the suite's."""
+    found: dict[str, int] = {}
+    for name in names:
+        for leaf, number in own_num_fewshot(manager, name).items():
+            found.setdefault(leaf, suite.num_fewshot if number is None else number)
+    return found
 
 
 def _load(name: str, suite: LmEvalSuite, source: TaskSource) -> Any:
@@ -159,11 +169,10 @@ def _load(name: str, suite: LmEvalSuite, source: TaskSource) -> Any:
         raise
     # the hub's client, its data sets and functions of tasks share no base class
     except Exception as error:
-        leaves = leaf_names(source.manager, name)
         wanted = []
-        for leaf in leaves:
+        for leaf, num_fewshot in _num_fewshot(source.manager, [name], suite).items():
             own = task_config(source.manager, leaf)
-            splits = wanted_splits(own, suite.num_fewshot)
+            splits = wanted_splits(own, num_fewshot)
             wanted.append(describe_wanted(source.data_dir, leaf, splits, required_fields(leaf, own)))
         reason = str(error).strip().partition("\n")[0]
         raise DataError(

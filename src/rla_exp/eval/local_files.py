@@ -29,9 +29,12 @@ _READ_BY_FUNCTIONS = {
 
 
 def wanted_splits(config: Mapping[str, Any], num_fewshot: int) -> list[str]:
-    """The splits that a task reads: the one it is scored on, and where examples are taken from."""
+    """The splits that a task reads: the one it is scored on, and that of the examples, unless it brings them itself."""
     scored = config.get("test_split") or config.get("validation_split") or "validation"
-    shots = config.get("fewshot_split") or config.get("training_split") or config.get("validation_split")
+    fewshot = config.get("fewshot_config") or {}
+    shots = fewshot.get("split") or config.get("fewshot_split")
+    if shots is None and fewshot.get("samples") is None:
+        shots = config.get("training_split") or config.get("validation_split")
     return list(dict.fromkeys([scored, *([shots] if num_fewshot and shots else [])]))
 
 
