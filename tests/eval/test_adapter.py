@@ -121,6 +121,18 @@ def test_generation_is_greedy_until_a_stop_string_whatever_the_batch_size() -> N
     assert cut == made[: made.index(stop)]
 
 
+def test_what_is_drawn_does_not_depend_on_the_batch_size() -> None:
+    given = source("rdn")
+    # lengths that are not in order, and a prompt that comes twice
+    prompts = ["The garden is", "a", "a", "Document 3 says what", "b ", "a"]
+    how = {"until": [], "max_gen_toks": 12, "do_sample": True, "temperature": 1.0}
+    requests = ask("generate_until", [(prompt, how) for prompt in prompts])
+    texts = {size: RlaLM(given, batch_size=size).generate_until(requests) for size in (1, 2, 4)}
+    assert texts[1] == texts[2] == texts[4]
+    # each draws numbers of its own
+    assert len({texts[1][1], texts[1][2], texts[1][5]}) == 3
+
+
 def test_a_windowed_prompt_keeps_its_end() -> None:
     given = source("gated_delta_net")
     how = {"until": ["\n"], "max_gen_toks": 6}

@@ -172,6 +172,8 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
                     sampling=how.sampling,
                     stop=how.stop,
                     keep_last=room,
+                    # not their places in the batch: what is drawn must not depend on its size
+                    rows=batch,
                 )
                 for index, completion in zip(batch, completions, strict=True):
                     texts[index] = completion.text
