@@ -17,8 +17,10 @@ from rla_exp.data.tokenizer import ByteTokenizer
 from rla_exp.errors import ConfigError
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.context_rule import ContextRule
+from rla_exp.eval.generation_kwargs import read_generation
 from rla_exp.eval.restore import LoadedRun, load_run
 from rla_exp.eval.scoring import Request
+from rla_exp.generation import Sampling
 from rla_exp.models import build_model
 
 PAIRS = [
@@ -144,9 +146,21 @@ def test_a_windowed_prompt_keeps_its_end() -> None:
         model.generate_until(ask("generate_until", [("a", {"max_gen_toks": 16})]))
 
 
-def test_unknown_generation_settings_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"generation_kwargs\.num_beams=4: not supported"):
-        RlaLM(source("rla")).generate_until(ask("generate_until", [("a", {"num_beams": 4})]))
+def test_generation_settings() -> None:
+    with pytest.raises(ConfigError) as error:
+        RlaLM(source("rla")).generate_until(ask("generate_until", [("a", {"num_beams": 4, "typical_p": 0.5})]))
+    assert error.value.problems == [
+        "generation_kwargs.num_beams=4: not supported",
+        "generation_kwargs.typical_p=0.5: not supported",
+    ]
+    # what is written out though it does nothing
+    neutral = {"top_p": 1.0, "num_beams": 1, "repetition_penalty": 1.0, "top_k": 0, "min_p": None}
+    plain = {"until": "\n", "max_gen_toks": 8, "temperature": 0.7}
+    assert read_generation({**plain, **neutral}) == read_generation(plain)
+    assert read_generation(plain).sampling == Sampling(temperature=0.7)
+    assert read_generation({**plain, "top_p": 0.9}).sampling == Sampling(temperature=0.7, top_p=0.9)
+    assert read_generation({"do_sample": False, "temperature": 1.0, "top_p": 0.9}).sampling == Sampling()
+    assert read_generation({}).max_new_tokens == 256
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from lm_eval.api.instance import Instance
@@ -19,18 +19,15 @@ from lm_eval.api.registry import register_model
 from rla_exp.data.tokenizer import Tokenizer
 from rla_exp.errors import ConfigError
 from rla_exp.eval.context_rule import ContextRule
+from rla_exp.eval.generation_kwargs import Generation, read_generation
 from rla_exp.eval.restore import load_run
 from rla_exp.eval.scoring import Request, Scorer
-from rla_exp.generation import Sampling, TextGenerator
+from rla_exp.generation import TextGenerator
 from rla_exp.models import LanguageModel
 
 logger = logging.getLogger(__name__)
 
 NAME = "rla_exp"
-DEFAULT_MAX_NEW_TOKENS = 256
-"""Where a task does not say, as lm-eval's own models have it."""
-_LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-_KNOWN = {"until", "do_sample", "temperature", "top_k", "top_p", *_LENGTHS}
 
 
 class TextModel(Protocol):
@@ -50,14 +47,6 @@ class TextModel(Protocol):
     def train_length(self) -> int:
         """Tokens of the longest training sequence."""
         ...
-
-
-class _Generation(NamedTuple):
-    """How a completion is made; requests that agree in it go together."""
-
-    stop: tuple[str, ...]
-    max_new_tokens: int
-    sampling: Sampling
 
 
 @register_model(NAME)
@@ -155,9 +144,9 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
 
     def generate_until(self, requests: Sequence[Instance], **_: Any) -> list[str]:
         """A completion of each context, without the stop string that ended it."""
-        groups: dict[_Generation, list[int]] = defaultdict(list)
+        groups: dict[Generation, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
-            groups[_generation(request.args[1])].append(index)
+            groups[read_generation(request.args[1])].append(index)
         texts = [""] * len(requests)
         for how, members in groups.items():
             room = self.context.prompt_room(how.max_new_tokens)
@@ -190,28 +179,6 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
                 self.source.train_length,
                 self.source.train_length,
             )
-
-
-def _generation(arguments: Mapping[str, Any]) -> _Generation:
-    """From a task's generation_kwargs.
-
-    Raises:
-        ConfigError: a setting that our generation does not have.
-    """
-    unknown = sorted(set(arguments) - _KNOWN)
-    if unknown:
-        raise ConfigError([f"generation_kwargs.{key}={arguments[key]}: not supported" for key in unknown])
-    until = arguments.get("until") or []
-    stop = (until,) if isinstance(until, str) else tuple(until)
-    lengths = [arguments[name] for name in _LENGTHS if arguments.get(name) is not None]
-    temperature = float(arguments.get("temperature") or 0.0)
-    if arguments.get("do_sample") is False or temperature == 0:
-        sampling = Sampling()
-    else:
-        chosen = {name: arguments[name] for name in ("top_k", "top_p") if arguments.get(name)}
-        sampling = Sampling(temperature=temperature, **chosen)
-    max_new_tokens = int(lengths[0]) if lengths else DEFAULT_MAX_NEW_TOKENS
-    return _Generation(tuple(text for text in stop if text), max_new_tokens, sampling)
 
 
 def _whole_number(value: int | str) -> int:
