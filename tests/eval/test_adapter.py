@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
@@ -13,7 +15,7 @@ from lm_eval.api.registry import get_model
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from rla_exp.config import compose
-from rla_exp.data.tokenizer import ByteTokenizer
+from rla_exp.data.tokenizer import ByteTokenizer, Encoded
 from rla_exp.errors import ConfigError
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.context_rule import ContextRule
@@ -29,6 +31,8 @@ PAIRS = [
     ("Document 3 says", " nothing"),
     ("A trailing space moves into the continuation ", "here"),
     ("x", " y"),
+    # nothing but white space goes to the continuation whole
+    ("\n ", "The garden"),
 ]
 
 
@@ -67,6 +71,34 @@ def test_loglikelihood_is_the_models(name: str) -> None:
         assert one[0] == pytest.approx(expected, abs=1e-5 * len(continuation))
         assert many[0] == pytest.approx(one[0], abs=1e-5 * len(continuation))
         assert one[1] == many[1]
+
+
+def test_an_empty_continuation_is_refused() -> None:
+    requests = [
+        Instance("loglikelihood", {}, arguments, 0, metadata=("some_task", number, 1))
+        for number, arguments in enumerate([("The garden", " is"), ("The garden", "")])
+    ]
+    with pytest.raises(ConfigError, match="some_task, document 1: the continuation after 'The garden' is empty"):
+        RlaLM(source("rla")).loglikelihood(requests)
+
+
+def test_a_token_across_the_border_leaves_a_continuation() -> None:
+    class Merging(ByteTokenizer):
+        """`ab` is one token, 200."""
+
+        def encode(self, texts: Sequence[str]) -> list[Encoded]:
+            merged = [np.frombuffer(text.encode().replace(b"ab", b"\xc8"), np.uint8) for text in texts]
+            tokens = [np.append(row.astype(np.int64), self.end) for row in merged]
+            return [Encoded(row, np.ones_like(row)) for row in tokens]
+
+    given = source("rdn")
+    given.tokenizer = Merging()
+    model = RlaLM(given)
+    ((nats, _), (whole, _)) = model.loglikelihood(ask("loglikelihood", [("xa", "b"), ("xa", "bc")]))
+    # "xab" is two tokens, as is "xa": apart, what is asked for is scored
+    assert nats == pytest.approx(by_hand(given.model, "xa", "b"), abs=1e-5)
+    # where something is left, that is it, as lm-eval has it
+    assert whole == pytest.approx(by_hand(given.model, "xa", "c"), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["rla", "transformer"])
@@ -148,11 +180,10 @@ def test_a_windowed_prompt_keeps_its_end() -> None:
 
 def test_generation_settings() -> None:
     with pytest.raises(ConfigError) as error:
-        RlaLM(source("rla")).generate_until(ask("generate_until", [("a", {"num_beams": 4, "typical_p": 0.5})]))
-    assert error.value.problems == [
-        "generation_kwargs.num_beams=4: not supported",
-        "generation_kwargs.typical_p=0.5: not supported",
-    ]
+        RlaLM(source("rla")).generate_until(ask("generate_until", [("a", {"num_beams": 4, "top_kk": 5})]))
+    beams, misspelt = error.value.problems
+    assert beams.startswith("generation_kwargs.num_beams=4: not supported; allowed: do_sample, max_completion_tokens,")
+    assert misspelt.endswith("did you mean top_k?")
     # what is written out though it does nothing
     neutral = {"top_p": 1.0, "num_beams": 1, "repetition_penalty": 1.0, "top_k": 0, "min_p": None}
     plain = {"until": "\n", "max_gen_toks": 8, "temperature": 0.7}

@@ -28,6 +28,7 @@ from rla_exp.models import LanguageModel
 logger = logging.getLogger(__name__)
 
 NAME = "rla_exp"
+_MOST_NAMED = 3
 
 
 class TextModel(Protocol):
@@ -116,10 +117,36 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
         (encoded,) = self.text_tokenizer.encode([string])
         return [int(token) for token in encoded.tokens[:-1]]
 
-    def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """Log-probability of each continuation in nats, and whether it is greedy decoding's."""
-        scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
-        return scores
+    def loglikelihood(self, requests: Sequence[Instance], **_: Any) -> list[tuple[float, bool]]:
+        """Log-probability of each continuation in nats, and whether it is greedy decoding's.
+
+        Raises:
+            ConfigError: a continuation is empty, which would be certain, and win over every other answer.
+        """
+        pairs = [self._encode_pair(*request.args) for request in requests]
+        empty = [request for request, (_, continuation) in zip(requests, pairs, strict=True) if not continuation]
+        if empty:
+            raise ConfigError(
+                [
+                    f"{request.task_name or 'a request'}, document {request.doc_id}: the continuation after "
+                    f"{str(request.args[0])[-40:]!r} is empty, and nothing of it can be scored"
+                    for request in empty[:_MOST_NAMED]
+                ]
+            )
+        return self._loglikelihood_tokens(
+            [(request.args, *pair) for request, pair in zip(requests, pairs, strict=True)]
+        )
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Tokens of a context, at least one, and of a continuation.
+
+        As in lm-eval, white space at the end of the context goes to the continuation, and the two are encoded as one.
+        """
+        kept = context.rstrip()
+        before = self.tok_encode(kept)
+        after = self.tok_encode(context + continuation)[len(before) :]
+        # tokens across the border may leave nothing behind it
+        return before or [self.prefix_token_id], after or self.tok_encode(context[len(kept) :] + continuation)
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **_: Any

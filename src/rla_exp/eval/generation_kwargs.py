@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rla_exp.config.wording import closest, did_you_mean
 from rla_exp.errors import ConfigError
 from rla_exp.generation import Sampling
 
@@ -43,7 +44,13 @@ def read_generation(arguments: Mapping[str, Any]) -> Generation:
     given = {key: value for key, value in arguments.items() if value is not None and value not in _NEUTRAL.get(key, ())}
     unknown = sorted(given.keys() - _KNOWN)
     if unknown:
-        raise ConfigError([f"generation_kwargs.{key}={given[key]}: not supported" for key in unknown])
+        allowed = f"allowed: {', '.join(sorted(_KNOWN))}"
+        raise ConfigError(
+            [
+                f"generation_kwargs.{key}={given[key]}: not supported; {allowed}{did_you_mean(closest(key, _KNOWN))}"
+                for key in unknown
+            ]
+        )
     until = given.get("until", [])
     stop = (until,) if isinstance(until, str) else tuple(until)
     temperature = float(given.get("temperature", 0))
