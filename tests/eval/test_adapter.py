@@ -220,6 +220,15 @@ def test_registered_under_its_name(text_run: Path) -> None:
     assert (str(model.context), model.batch_size) == ("windowed(64)", 2)
     with pytest.raises(ConfigError, match="run=FOLDER is missing"):
         RlaLM.create_from_arg_obj({})
+    for text, reuses in (("reuse=False", False), ("reuse=true", True), ("batch_size=4", True)):
+        model = RlaLM.create_from_arg_string(f"run={text_run},{text}")
+        assert (model.scorer.min_shared is not None) is reuses
+    with pytest.raises(ConfigError) as error:
+        RlaLM.create_from_arg_string(f"run={text_run},reuse=no,contxt=full")
+    unknown, value = error.value.problems
+    assert unknown.startswith("model_args: contxt=full: there is no such setting; allowed: run, checkpoint, device,")
+    assert unknown.endswith("did you mean context?")
+    assert value == "model_args: reuse=no: must be true or false"
 
 
 def test_a_model_of_numbers_has_no_texts(mqar_run: Path, loaded: LoadedRun) -> None:

@@ -16,6 +16,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 
+from rla_exp.config.wording import closest, did_you_mean
 from rla_exp.data.tokenizer import Tokenizer
 from rla_exp.errors import ConfigError
 from rla_exp.eval.context_rule import ContextRule
@@ -28,6 +29,7 @@ from rla_exp.models import LanguageModel
 logger = logging.getLogger(__name__)
 
 NAME = "rla_exp"
+_MODEL_ARGS = ("run", "checkpoint", "device", "context", "batch_size", "reuse")
 _MOST_NAMED = 3
 
 
@@ -83,15 +85,28 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
     def create_from_arg_obj(
         cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
     ) -> Any:
-        """From lm-eval's `model_args`: run, and optionally checkpoint, context, batch_size, device."""
+        """From lm-eval's `model_args`: run, and optionally checkpoint, device, context, batch_size, reuse.
+
+        Raises:
+            ConfigError: a setting that there is not, or a value that cannot be; all of them.
+        """
         given = {key: value for key, value in (additional_config or {}).items() if value is not None}
         given.pop("max_batch_size", None)
         arguments = {**given, **arg_dict}
-        if "run" not in arguments:
-            raise ConfigError(["model_args: run=FOLDER is missing"])
+        allowed = f"allowed: {', '.join(_MODEL_ARGS)}"
+        problems = [
+            f"model_args: {key}={value}: there is no such setting; {allowed}{did_you_mean(closest(key, _MODEL_ARGS))}"
+            for key, value in arguments.items()
+            if key not in _MODEL_ARGS
+        ]
+        problems += [] if "run" in arguments else ["model_args: run=FOLDER is missing"]
+        reuse = str(arguments.pop("reuse", True)).lower()
+        problems += [] if reuse in ("true", "false") else [f"model_args: reuse={reuse}: must be true or false"]
+        if problems:
+            raise ConfigError(problems)
         place = {key: arguments.pop(key) for key in ("run", "checkpoint", "device") if key in arguments}
         run = load_run(place["run"], place.get("checkpoint", "last"), device=place.get("device", "cpu"))
-        return cls(run, **arguments)
+        return cls(run, **arguments, reuse=reuse == "true")
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Any:
