@@ -14,6 +14,7 @@ from lm_eval.api.instance import Instance
 from rla_exp.errors import DataError
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.evaluate import EvaluationSettings, evaluate_run
+from rla_exp.eval.lm_eval_tasks import _scores
 from rla_exp.eval.local_files import wanted_splits
 from rla_exp.eval.restore import LoadedRun
 from rla_exp.eval.suite import LmEvalSuite, load_suite
@@ -186,6 +187,38 @@ def test_a_group_sets_the_number_for_its_members(tmp_path: Path) -> None:
     (tmp_path / "both.yaml").write_text(json.dumps(content), encoding="utf-8")
     manager = task_manager(["arc_easy", "smoke_choice"], [tmp_path])
     assert own_num_fewshot(manager, "both") == {"arc_easy": 3, "smoke_choice": 2}
+
+
+def test_a_field_that_a_function_misses_is_named_with_the_file(loaded: LoadedRun, tmp_path: Path) -> None:
+    suite = LmEvalSuite(kind="lm_eval", tasks=["copa"])
+    documents = [{"question": "cause", "choice1": "It rains.", "choice2": "It snows.", "label": 0}] * 2
+    write(tmp_path, "copa", "validation", documents)
+    with pytest.raises(DataError) as error:
+        evaluate_run(loaded, "some", suite, EvaluationSettings(data_dir=tmp_path))
+    first, second = str(error.value).splitlines()
+    assert first == "copa cannot use the documents of its local files: KeyError: 'premise'"
+    file = tmp_path / "copa" / "validation.jsonl"
+    assert second == f"  - {file}, line 1 has the fields question, choice1, choice2, label"
+    write(tmp_path, "copa", "validation", [{**document, "premise": "The street is wet."} for document in documents])
+    assert evaluate_run(loaded, "some", suite, EvaluationSettings(data_dir=tmp_path)).tasks["copa"].n == 2
+
+
+def test_rulers_tasks_point_to_our_needles(loaded: LoadedRun) -> None:
+    with pytest.raises(DataError) as error:
+        evaluate_run(loaded, "some", LmEvalSuite(kind="lm_eval", tasks=["niah_single_1"]))
+    cause, advice = str(error.value).splitlines()
+    assert cause.startswith("cannot make the documents of niah_single_1: ")
+    assert "eval=niah" in advice
+    assert "data_dir" not in advice
+
+
+def test_rulers_marks_are_no_scores() -> None:
+    metrics = {"4096,none": 0.5, "4096_stderr,none": 0.1, "8192,none": -1.0, "mcc,none": -1.0, "alias": "x"}
+    found = _scores(metrics, {"4096": True})
+    assert {name: (score.value, score.stderr) for name, score in found.items()} == {
+        "4096": (0.5, 0.1),
+        "mcc": (-1.0, None),
+    }
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Tasks of lm-eval: loaded from the hub or from local files, and run on a model."""
+"""Tasks of lm-eval: opened, run on a model, and what they came to."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import lm_eval.evaluator
 import yaml
-from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
-from rla_exp.errors import DataError, UserError
+from rla_exp.errors import DataError
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.local_files import (
     describe_wanted,
@@ -31,22 +29,12 @@ from rla_exp.eval.local_files import (
 from rla_exp.eval.quiet import lm_eval_in_one_process, lm_eval_quiet
 from rla_exp.eval.stored import Documents
 from rla_exp.eval.suite import LmEvalSuite
-from rla_exp.eval.task_names import leaf_names, own_num_fewshot, task_config, task_manager
+from rla_exp.eval.task_loading import TaskSource, listed, load_task, num_fewshot_of
+from rla_exp.eval.task_names import leaf_names, task_config, task_manager
 from rla_exp.runs.evaluations import Score, TaskScores
 
 FEWSHOT_SEED = 1234
 """lm-eval's own."""
-_MOST_LISTED = 12
-
-
-@dataclass(frozen=True)
-class TaskSource:
-    """Where the data of tasks come from."""
-
-    manager: TaskManager
-    files: Mapping[str, Mapping[str, Path]]
-    """Single task -> split -> local file; empty where the hub is asked."""
-    data_dir: Path | None
 
 
 def is_offered(name: str, data_dir: Path) -> bool:
@@ -68,7 +56,7 @@ def open_tasks(names: Sequence[str], suite: LmEvalSuite, data_dir: Path | None) 
     if data_dir is None:
         yield TaskSource(manager, {}, None)
         return
-    num_fewshot = _num_fewshot(manager, names, suite)
+    num_fewshot = num_fewshot_of(manager, names, suite)
     configs = {leaf: task_config(manager, leaf) for leaf in num_fewshot}
     files, missing = {}, []
     for leaf, config in configs.items():
@@ -83,7 +71,7 @@ def open_tasks(names: Sequence[str], suite: LmEvalSuite, data_dir: Path | None) 
         for file in files[leaf].values():
             read_documents(file, fields)
     if missing:
-        raise DataError(f"data_dir={data_dir} lacks files (.jsonl, .jsonl.gz, .json or .parquet):{_listed(missing)}")
+        raise DataError(f"data_dir={data_dir} lacks files (.jsonl, .jsonl.gz, .json or .parquet):{listed(missing)}")
     with TemporaryDirectory(prefix="rla-tasks-") as folder:
         for leaf, config in configs.items():
             # tasks that are classes take no configuration; they are given their data when they are made
@@ -121,7 +109,7 @@ def run_task(
     """
     started = time.perf_counter()
     with lm_eval_quiet(), lm_eval_in_one_process():
-        loaded = _load(name, suite, source)
+        loaded = load_task(name, suite, source)
         for task in loaded["tasks"].values():
             # a number in a task's own file, 0 too, belongs to the task
             if task.get_config("num_fewshot") is None:
@@ -150,66 +138,6 @@ def run_task(
     return scores
 
 
-def _num_fewshot(manager: TaskManager, names: Sequence[str], suite: LmEvalSuite) -> dict[str, int]:
-    """Examples before each question of every single task of the names: its own number, or the suite's."""
-    found: dict[str, int] = {}
-    for name in names:
-        for leaf, number in own_num_fewshot(manager, name).items():
-            found.setdefault(leaf, suite.num_fewshot if number is None else number)
-    return found
-
-
-def _load(name: str, suite: LmEvalSuite, source: TaskSource) -> Any:
-    config = task_config(source.manager, name)
-    try:
-        if "class" in config and name in source.files:
-            return source.manager.load([_with_files(name, source)])
-        return source.manager.load([name])
-    except UserError:
-        raise
-    # the hub's client, its data sets and functions of tasks share no base class
-    except Exception as error:
-        wanted = []
-        for leaf, num_fewshot in _num_fewshot(source.manager, [name], suite).items():
-            own = task_config(source.manager, leaf)
-            splits = wanted_splits(own, num_fewshot)
-            wanted.append(describe_wanted(source.data_dir, leaf, splits, required_fields(leaf, own)))
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError(
-            f"cannot load the data of {name}: {type(error).__name__}: {reason}\nWithout a network, pass "
-            f"data_dir=FOLDER with these files (.jsonl, .jsonl.gz, .json or .parquet):{_listed(wanted)}"
-        ) from error
-
-
-def _listed(lines: Sequence[str]) -> str:
-    """The lines of a message, not all of a group's many."""
-    rest = len(lines) - _MOST_LISTED
-    shown = [*lines[:_MOST_LISTED], *([f"and so on for {rest} more"] if rest > 0 else [])]
-    return "".join(f"\n  - {line}" for line in shown)
-
-
-def _with_files(name: str, source: TaskSource) -> ConfigurableTask:
-    """A task that is a class, with local data."""
-    config = task_config(source.manager, name)
-    files = {split: str(file) for split, file in source.files[name].items()}
-    base = _class_of(config)
-
-    def download(task: ConfigurableTask, *_: Any, **__: Any) -> None:
-        task.dataset = load_splits(files, required_fields(name, config))
-
-    task = type(base.__name__, (base,), {"download": download})()
-    task.config.task = name
-    return task
-
-
-def _class_of(config: Mapping[str, Any]) -> type[ConfigurableTask]:
-    """The class that `class: !function task.SWDE` names; the index has it as a path, /folder/task.SWDE."""
-    path, _, attribute = str(config["class"]).rpartition(".")
-    module = path[path.index("/lm_eval/") + 1 :].replace("/", ".")
-    found: type[ConfigurableTask] = getattr(__import__(module, fromlist=[attribute]), attribute)
-    return found
-
-
 def _scores(metrics: Mapping[str, Any], higher_is_better: Mapping[str, bool | None]) -> dict[str, Score]:
     """lm-eval's `acc,none` and `acc_stderr,none` as one score `acc`; other filters stay in the name."""
     scores = {}
@@ -220,6 +148,9 @@ def _scores(metrics: Mapping[str, Any], higher_is_better: Mapping[str, bool | No
         stderr = metrics.get(f"{metric}_stderr,{filter_name}")
         # lm-eval writes "N/A" where there is none
         known = stderr if isinstance(stderr, int | float) and math.isfinite(stderr) else None
+        if metric.isdecimal() and value == -1:
+            # RULER's mark of a length that was not asked for
+            continue
         name = metric if filter_name == "none" else f"{metric},{filter_name}"
         scores[name] = Score(float(value), None if known is None else float(known), higher_is_better.get(metric))
     return scores

@@ -79,7 +79,7 @@ def describe_wanted(data_dir: Path | None, name: str, splits: Sequence[str], fie
 
 
 def read_documents(file: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """The documents in a file, all with these fields and with those that the first one has.
+    """The documents in a file, all with these fields; where none are given, with those that the first one has.
 
     Raises:
         DataError: the file cannot be read, is empty, or a line is no document or lacks a field; names the line.
@@ -94,10 +94,11 @@ def read_documents(file: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
         raise DataError(f"cannot read {file}: {error}") from error
     if not numbered:
         raise DataError(f"{file} holds no documents")
-    expected = list(dict.fromkeys([*fields, *(numbered[0][1] if not fields else ())]))
     for line, document in numbered:
         if not isinstance(document, dict):
             raise DataError(f"{file}, line {line}: must be an object with fields, not {type(document).__name__}")
+    expected = list(fields or numbered[0][1])
+    for line, document in numbered:
         missing = [field for field in expected if field not in document]
         if missing:
             there = ", ".join(document) or "none"
