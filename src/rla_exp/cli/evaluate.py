@@ -62,7 +62,7 @@ class EvaluateSettings:
     data_dir: Path | None = None
     context: str | None = None
     limit: int | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     device: str = "auto"
     overwrite: bool = False
 

@@ -29,6 +29,8 @@ from rla_exp.runs.evaluations import Evaluation, TaskScores, write_evaluation
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_BATCH_SIZE = 32
+
 
 class OpenSuite(NamedTuple):
     """A suite that is ready to run on a model."""
@@ -49,7 +51,8 @@ class EvaluationSettings:
     limit: int | None = None
     """Documents of each task (of each length and depth); None: all."""
     data_dir: Path | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
+    """Rows at a time, which changes no score; None: 32."""
     overwrite: bool = False
     """Score anew what was stored under other settings, by other sources or from other data; the rest stands."""
 
@@ -113,9 +116,15 @@ def _summary(entry: str, found: TaskScores) -> str:
 def _with_context(suite: Suite, settings: EvaluationSettings) -> Suite:
     problems = []
     if isinstance(suite, MqarSuite):
-        problems += ["context: has no effect with eval=mqar"] if settings.context is not None else []
+        problems += [
+            f"{key}={getattr(settings, key)}: has no effect with eval=mqar; leave it out"
+            for key in ("context", "batch_size")
+            if getattr(settings, key) is not None
+        ]
     if not isinstance(suite, LmEvalSuite) and settings.data_dir is not None:
-        problems.append("data_dir: has no effect with this suite, whose documents are generated")
+        problems.append(
+            f"data_dir={settings.data_dir}: has no effect with this suite, whose documents are generated; leave it out"
+        )
     if problems:
         raise ConfigError(problems)
     if isinstance(suite, MqarSuite):
@@ -138,7 +147,7 @@ def open_suite(trained: TrainedModel, suite: Suite, settings: EvaluationSettings
     # imported here: lm-eval takes seconds
     from rla_exp.eval.adapter import RlaLM
 
-    model = RlaLM(trained, context=suite.context, batch_size=settings.batch_size)
+    model = RlaLM(trained, context=suite.context, batch_size=settings.batch_size or DEFAULT_BATCH_SIZE)
     if isinstance(suite, NeedleSuite):
         from rla_exp.eval.needles import needle_tasks, run_needles
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ import lm_eval.evaluator
 import yaml
 from lm_eval.tasks import TaskManager
 
-from rla_exp.errors import DataError
+from rla_exp.errors import ConfigError, DataError
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.local_files import (
     describe_wanted,
@@ -37,11 +37,15 @@ FEWSHOT_SEED = 1234
 """lm-eval's own."""
 
 
+def reads_files(names: Collection[str]) -> bool:
+    """Whether any of these tasks, groups or tags takes documents from a data_dir; those that make their own do not."""
+    own = task_manager([])
+    return not all(name in own.task_index and "custom_dataset" in task_config(own, name) for name in names)
+
+
 def is_offered(name: str, data_dir: Path) -> bool:
     """Whether `data_dir` has a folder for a task, or for members of a group, or the task needs none."""
-    own = task_manager([])
-    is_generated = name in own.task_index and "custom_dataset" in task_config(own, name)
-    return is_generated or (data_dir / name).is_dir() or any(data_dir.glob(f"{name}_*/"))
+    return not reads_files([name]) or (data_dir / name).is_dir() or any(data_dir.glob(f"{name}_*/"))
 
 
 @contextmanager
@@ -49,15 +53,19 @@ def open_tasks(names: Sequence[str], suite: LmEvalSuite, data_dir: Path | None) 
     """Find tasks, and their local files where `data_dir` is given.
 
     Raises:
-        ConfigError: names lm-eval does not know.
+        ConfigError: names lm-eval does not know, or a data_dir that is no folder or that no task reads from.
         DataError: says which files are missing in data_dir, or which line of a file lacks a field.
     """
     manager = task_manager(names)
     if data_dir is None:
         yield TaskSource(manager, {}, None)
         return
+    if not data_dir.is_dir():
+        raise ConfigError([f"data_dir={data_dir}: there is no such folder"])
     num_fewshot = num_fewshot_of(manager, names, suite)
     configs = {leaf: task_config(manager, leaf) for leaf in num_fewshot}
+    if all("custom_dataset" in config for config in configs.values()):
+        raise ConfigError([f"data_dir={data_dir}: has no effect with these tasks, whose documents are generated"])
     files, missing = {}, []
     for leaf, config in configs.items():
         if "custom_dataset" in config:
