@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
@@ -13,12 +15,14 @@ from lm_eval.api.registry import get_model
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from rla_exp.config import compose
-from rla_exp.data.tokenizer import ByteTokenizer
+from rla_exp.data.tokenizer import ByteTokenizer, Encoded
 from rla_exp.errors import ConfigError
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.context_rule import ContextRule
+from rla_exp.eval.generation_kwargs import read_generation
 from rla_exp.eval.restore import LoadedRun, load_run
 from rla_exp.eval.scoring import Request
+from rla_exp.generation import Sampling
 from rla_exp.models import build_model
 
 PAIRS = [
@@ -27,6 +31,8 @@ PAIRS = [
     ("Document 3 says", " nothing"),
     ("A trailing space moves into the continuation ", "here"),
     ("x", " y"),
+    # nothing but white space goes to the continuation whole
+    ("\n ", "The garden"),
 ]
 
 
@@ -65,6 +71,34 @@ def test_loglikelihood_is_the_models(name: str) -> None:
         assert one[0] == pytest.approx(expected, abs=1e-5 * len(continuation))
         assert many[0] == pytest.approx(one[0], abs=1e-5 * len(continuation))
         assert one[1] == many[1]
+
+
+def test_an_empty_continuation_is_refused() -> None:
+    requests = [
+        Instance("loglikelihood", {}, arguments, 0, metadata=("some_task", number, 1))
+        for number, arguments in enumerate([("The garden", " is"), ("The garden", "")])
+    ]
+    with pytest.raises(ConfigError, match="some_task, document 1: the continuation after 'The garden' is empty"):
+        RlaLM(source("rla")).loglikelihood(requests)
+
+
+def test_a_token_across_the_border_leaves_a_continuation() -> None:
+    class Merging(ByteTokenizer):
+        """`ab` is one token, 200."""
+
+        def encode(self, texts: Sequence[str]) -> list[Encoded]:
+            merged = [np.frombuffer(text.encode().replace(b"ab", b"\xc8"), np.uint8) for text in texts]
+            tokens = [np.append(row.astype(np.int64), self.end) for row in merged]
+            return [Encoded(row, np.ones_like(row)) for row in tokens]
+
+    given = source("rdn")
+    given.tokenizer = Merging()
+    model = RlaLM(given)
+    ((nats, _), (whole, _)) = model.loglikelihood(ask("loglikelihood", [("xa", "b"), ("xa", "bc")]))
+    # "xab" is two tokens, as is "xa": apart, what is asked for is scored
+    assert nats == pytest.approx(by_hand(given.model, "xa", "b"), abs=1e-5)
+    # where something is left, that is it, as lm-eval has it
+    assert whole == pytest.approx(by_hand(given.model, "xa", "c"), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["rla", "transformer"])
@@ -121,6 +155,18 @@ def test_generation_is_greedy_until_a_stop_string_whatever_the_batch_size() -> N
     assert cut == made[: made.index(stop)]
 
 
+def test_what_is_drawn_does_not_depend_on_the_batch_size() -> None:
+    given = source("rdn")
+    # lengths that are not in order, and a prompt that comes twice
+    prompts = ["The garden is", "a", "a", "Document 3 says what", "b ", "a"]
+    how = {"until": [], "max_gen_toks": 12, "do_sample": True, "temperature": 1.0}
+    requests = ask("generate_until", [(prompt, how) for prompt in prompts])
+    texts = {size: RlaLM(given, batch_size=size).generate_until(requests) for size in (1, 2, 4)}
+    assert texts[1] == texts[2] == texts[4]
+    # each draws numbers of its own
+    assert len({texts[1][1], texts[1][2], texts[1][5]}) == 3
+
+
 def test_a_windowed_prompt_keeps_its_end() -> None:
     given = source("gated_delta_net")
     how = {"until": ["\n"], "max_gen_toks": 6}
@@ -132,9 +178,20 @@ def test_a_windowed_prompt_keeps_its_end() -> None:
         model.generate_until(ask("generate_until", [("a", {"max_gen_toks": 16})]))
 
 
-def test_unknown_generation_settings_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"generation_kwargs\.num_beams=4: not supported"):
-        RlaLM(source("rla")).generate_until(ask("generate_until", [("a", {"num_beams": 4})]))
+def test_generation_settings() -> None:
+    with pytest.raises(ConfigError) as error:
+        RlaLM(source("rla")).generate_until(ask("generate_until", [("a", {"num_beams": 4, "top_kk": 5})]))
+    beams, misspelt = error.value.problems
+    assert beams.startswith("generation_kwargs.num_beams=4: not supported; allowed: do_sample, max_completion_tokens,")
+    assert misspelt.endswith("did you mean top_k?")
+    # what is written out though it does nothing
+    neutral = {"top_p": 1.0, "num_beams": 1, "repetition_penalty": 1.0, "top_k": 0, "min_p": None}
+    plain = {"until": "\n", "max_gen_toks": 8, "temperature": 0.7}
+    assert read_generation({**plain, **neutral}) == read_generation(plain)
+    assert read_generation(plain).sampling == Sampling(temperature=0.7)
+    assert read_generation({**plain, "top_p": 0.9}).sampling == Sampling(temperature=0.7, top_p=0.9)
+    assert read_generation({"do_sample": False, "temperature": 1.0, "top_p": 0.9}).sampling == Sampling()
+    assert read_generation({}).max_new_tokens == 256
 
 
 @pytest.mark.parametrize(
@@ -163,6 +220,15 @@ def test_registered_under_its_name(text_run: Path) -> None:
     assert (str(model.context), model.batch_size) == ("windowed(64)", 2)
     with pytest.raises(ConfigError, match="run=FOLDER is missing"):
         RlaLM.create_from_arg_obj({})
+    for text, reuses in (("reuse=False", False), ("reuse=true", True), ("batch_size=4", True)):
+        model = RlaLM.create_from_arg_string(f"run={text_run},{text}")
+        assert (model.scorer.min_shared is not None) is reuses
+    with pytest.raises(ConfigError) as error:
+        RlaLM.create_from_arg_string(f"run={text_run},reuse=no,contxt=full")
+    unknown, value = error.value.problems
+    assert unknown.startswith("model_args: contxt=full: there is no such setting; allowed: run, checkpoint, device,")
+    assert unknown.endswith("did you mean context?")
+    assert value == "model_args: reuse=no: must be true or false"
 
 
 def test_a_model_of_numbers_has_no_texts(mqar_run: Path, loaded: LoadedRun) -> None:

@@ -131,8 +131,8 @@ def test_random_numbers_are_left_alone(loaded: LoadedRun) -> None:
 def test_batch_size_changes_no_score(loaded: LoadedRun) -> None:
     found = []
     for batch_size in (1, 16):
-        settings = EvaluationSettings(batch_size=batch_size, overwrite=True)
-        evaluation = evaluate_run(loaded, "smoke", load_suite("smoke"), settings)
+        settings = EvaluationSettings(batch_size=batch_size)
+        evaluation = evaluate_run(loaded, f"smoke{batch_size}", load_suite("smoke"), settings)
         found.append({(t, m): s.value for t, scores in evaluation.tasks.items() for m, s in scores.metrics.items()})
     assert found[1] == pytest.approx(found[0], rel=1e-4)
     assert found[0]["smoke_choice", "acc"] == found[1]["smoke_choice", "acc"]
@@ -198,7 +198,7 @@ def test_needles_are_stored_by_length_and_depth(loaded: LoadedRun) -> None:
         (384, 1.0, 2),
     ]
     assert set(scores.metrics) == {"accuracy", "accuracy@320", "accuracy@384"}
-    with pytest.raises(ConfigError, match="data_dir: has no effect"):
+    with pytest.raises(ConfigError, match=r"data_dir=\.: has no effect"):
         evaluate_run(loaded, "niah", suite, EvaluationSettings(data_dir=Path()))
 
 
@@ -210,6 +210,17 @@ def test_mqar_equals_the_runs_own_test(mqar_run: Path, tmp_path: Path) -> None:
     assert scores.n == 48
     for name in ("accuracy", "accuracy@2", "accuracy@4"):
         assert scores.metrics[name].value == pytest.approx(result.metrics[f"test/{name}"], abs=1e-6)
+
+
+def test_settings_without_effect_are_refused(mqar_run: Path, loaded: LoadedRun, tmp_path: Path) -> None:
+    settings = EvaluationSettings(batch_size=8, context="full")
+    with pytest.raises(ConfigError) as error:
+        evaluate_run(load_run(mqar_run), "mqar", MqarSuite(kind="mqar"), settings)
+    assert [problem.partition(":")[0] for problem in error.value.problems] == ["context=full", "batch_size=8"]
+    with pytest.raises(ConfigError, match="has no effect with these tasks, whose documents are generated"):
+        evaluate_run(loaded, "smoke", load_suite("smoke"), EvaluationSettings(data_dir=tmp_path))
+    with pytest.raises(ConfigError, match="data_dir=nowhere: there is no such folder"):
+        evaluate_run(loaded, "smoke", load_suite("smoke"), EvaluationSettings(data_dir=Path("nowhere")))
 
 
 def test_mqar_needs_a_run_of_it(loaded: LoadedRun) -> None:

@@ -59,6 +59,9 @@ def test_broken_files_name_the_line(tmp_path: Path) -> None:
         read_documents(file, [])
     with pytest.raises(DataError, match=r"line 1: must be an object with fields, not list"):
         read_documents(write(file, [[1]]), [])
+    for fields in ([], ["question"]):
+        with pytest.raises(DataError, match=r"line 1: must be an object with fields, not int"):
+            read_documents(write(file, [5]), fields)
     with pytest.raises(DataError, match="holds no documents"):
         read_documents(write(file, []), [])
     packed = tmp_path / "test.jsonl.gz"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from lm_eval.api.instance import Instance
 from rla_exp.errors import DataError
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.evaluate import EvaluationSettings, evaluate_run
+from rla_exp.eval.lm_eval_tasks import _scores
+from rla_exp.eval.local_files import wanted_splits
 from rla_exp.eval.restore import LoadedRun
 from rla_exp.eval.suite import LmEvalSuite, load_suite
-from rla_exp.eval.task_names import leaf_names, task_config, task_manager
+from rla_exp.eval.task_names import leaf_names, own_num_fewshot, task_config, task_manager
 from rla_exp.eval.tasks.in_context import cloze, passage_and_question, score_answers, text_and_key
 
 
@@ -36,6 +39,8 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         for request in requests:
             # lm-eval 0.4.13 gives squad_completion the defaults of all its tasks, not those in the task's own code
             until, length = ("\n\n", 256) if request.task_name == "squad_completion" else ("\n", 48)
+            if request.task_name in ("gsm8k", "triviaqa"):
+                continue
             assert request.args[1]["until"] == [until]
             assert request.args[1]["max_gen_toks"] == length
         return [" Rome, of course"] * len(requests)
@@ -143,6 +148,77 @@ def test_a_class_of_lm_eval_names_the_line(loaded: LoadedRun, tmp_path: Path) ->
     (tmp_path / "fda" / "validation.jsonl").unlink()
     with pytest.raises(DataError, match=r"fda: .*fda/validation\.jsonl, with the fields text, value"):
         evaluate_run(loaded, "recall", suite, EvaluationSettings(data_dir=tmp_path))
+
+
+def test_a_tasks_own_number_of_examples_is_kept(loaded: LoadedRun, tmp_path: Path, answering: list[str]) -> None:
+    """gsm8k fixes 5, triviaqa none."""
+    for task, split, count in (("gsm8k", "test", 2), ("triviaqa", "validation", 1)):
+        answers = [
+            {"question": f"Which is {number}?", "answer": f"{number} #### {number}"}
+            if task == "gsm8k"
+            else {"question": f"Which is {number}?", "answer": {"aliases": ["Rome"]}}
+            for number in range(count)
+        ]
+        write(tmp_path, task, split, answers)
+    suite = LmEvalSuite(kind="lm_eval", tasks=["gsm8k"], bootstrap_iters=0)
+    settings = EvaluationSettings(data_dir=tmp_path)
+    with pytest.raises(DataError, match=r"gsm8k: .*gsm8k/test\.jsonl and .*gsm8k/train\.jsonl"):
+        evaluate_run(loaded, "some", suite, settings)
+    write(tmp_path, "gsm8k", "train", [{"question": f"How many: {n}?", "answer": f"#### {n}"} for n in range(8)])
+    found = evaluate_run(loaded, "some", suite, settings)
+    assert [prompt.count("How many") for prompt in answering] == [5, 5]
+    assert found.tasks["gsm8k"].num_fewshot == 5
+    answering.clear()
+    none = evaluate_run(loaded, "none", replace(suite, tasks=["triviaqa"]), settings)
+    assert [prompt.count("Question:") for prompt in answering] == [1]
+    assert none.tasks["triviaqa"].num_fewshot == 0
+
+
+def test_examples_that_a_task_brings_need_no_file() -> None:
+    names = ["gsm8k", "gsm8k_cot", "arc_easy"]
+    manager = task_manager(names)
+    found = {name: wanted_splits(task_config(manager, name), 5) for name in names}
+    assert found == {"gsm8k": ["test", "train"], "gsm8k_cot": ["test"], "arc_easy": ["test", "train"]}
+    assert [own_num_fewshot(manager, name)[name] for name in names] == [5, 8, None]
+
+
+def test_a_group_sets_the_number_for_its_members(tmp_path: Path) -> None:
+    content = {"group": "both", "task": ["arc_easy", {"task": "smoke_choice", "num_fewshot": 2}], "num_fewshot": 3}
+    (tmp_path / "both.yaml").write_text(json.dumps(content), encoding="utf-8")
+    manager = task_manager(["arc_easy", "smoke_choice"], [tmp_path])
+    assert own_num_fewshot(manager, "both") == {"arc_easy": 3, "smoke_choice": 2}
+
+
+def test_a_field_that_a_function_misses_is_named_with_the_file(loaded: LoadedRun, tmp_path: Path) -> None:
+    suite = LmEvalSuite(kind="lm_eval", tasks=["copa"])
+    documents = [{"question": "cause", "choice1": "It rains.", "choice2": "It snows.", "label": 0}] * 2
+    write(tmp_path, "copa", "validation", documents)
+    with pytest.raises(DataError) as error:
+        evaluate_run(loaded, "some", suite, EvaluationSettings(data_dir=tmp_path))
+    first, second = str(error.value).splitlines()
+    assert first == "copa cannot use the documents of its local files: KeyError: 'premise'"
+    file = tmp_path / "copa" / "validation.jsonl"
+    assert second == f"  - {file}, line 1 has the fields question, choice1, choice2, label"
+    write(tmp_path, "copa", "validation", [{**document, "premise": "The street is wet."} for document in documents])
+    assert evaluate_run(loaded, "some", suite, EvaluationSettings(data_dir=tmp_path)).tasks["copa"].n == 2
+
+
+def test_rulers_tasks_point_to_our_needles(loaded: LoadedRun) -> None:
+    with pytest.raises(DataError) as error:
+        evaluate_run(loaded, "some", LmEvalSuite(kind="lm_eval", tasks=["niah_single_1"]))
+    cause, advice = str(error.value).splitlines()
+    assert cause.startswith("cannot make the documents of niah_single_1: ")
+    assert "eval=niah" in advice
+    assert "data_dir" not in advice
+
+
+def test_rulers_marks_are_no_scores() -> None:
+    metrics = {"4096,none": 0.5, "4096_stderr,none": 0.1, "8192,none": -1.0, "mcc,none": -1.0, "alias": "x"}
+    found = _scores(metrics, {"4096": True})
+    assert {name: (score.value, score.stderr) for name, score in found.items()} == {
+        "4096": (0.5, 0.1),
+        "mcc": (-1.0, None),
+    }
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from rla_exp.runs import git_commit, provenance, sources_hash
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    for room in ("kernels", "models", "data", "lit", "report"):
+    for room in ("kernels", "models", "data", "lit", "generation", "eval", "report"):
         (tmp_path / room).mkdir()
         (tmp_path / room / "a.py").write_text("x = 1\n")
     (tmp_path / "__init__.py").write_text("")
@@ -25,9 +25,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     git_commit.cache_clear()
 
 
-def fresh_hash() -> str:
+def fresh_hash(rooms: tuple[str, ...] = provenance.COMPUTING) -> str:
     sources_hash.cache_clear()
-    return sources_hash()
+    return sources_hash(rooms)
 
 
 def test_sources_hash_follows_what_computes_numbers(package: Path) -> None:
@@ -41,6 +41,18 @@ def test_sources_hash_follows_what_computes_numbers(package: Path) -> None:
     assert changed != before
     (package / "models" / "a.py").rename(package / "models" / "b.py")
     assert fresh_hash() not in (before, changed)
+
+
+def test_evaluations_follow_from_other_rooms(package: Path) -> None:
+    trained, evaluated = fresh_hash(), fresh_hash(provenance.EVALUATING)
+    (package / "lit" / "a.py").write_text("x = 2\n")
+    assert fresh_hash(provenance.EVALUATING) == evaluated
+    assert fresh_hash() != trained
+    trained = fresh_hash()
+    # tasks are described there
+    (package / "eval" / "task.yaml").write_text("task: x\n")
+    assert fresh_hash(provenance.EVALUATING) != evaluated
+    assert fresh_hash() == trained
 
 
 def test_git_commit_and_whether_files_differ(package: Path) -> None:

@@ -165,7 +165,8 @@ def test_sources_are_those_of_the_server(make_job: MakeJob) -> None:
     # a source that is edited now changes no worker, and no worker's provenance
     job = make_job("a")
     run_jobs([job], num_workers=1)
-    assert result_of(job)["provenance"]["remembered"] == [1, 1]
+    # those that train and those that evaluate, and the commit
+    assert result_of(job)["provenance"]["remembered"] == [2, 1]
 
 
 def test_waiting_runs_are_queued(make_job: MakeJob) -> None:

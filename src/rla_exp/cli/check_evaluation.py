@@ -40,7 +40,8 @@ usage: python scripts/check_evaluation.py run=RUN_DIR [key=value ...]
 
 {describe_keys(KEYS)}
 
-Exit code 1: they differ by more than {TOLERANCE:g} nats a token on average over a task."""
+Exit code 1: they differ by more than {TOLERANCE:g} nats a token on average over a task, or in a text that was
+generated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +76,20 @@ def check(settings: CheckSettings) -> None:
     """Compare the two and print how far they differ.
 
     Raises:
-        UserError: a setting or the run cannot be used, or the two differ by more than TOLERANCE.
+        UserError: a setting or the run cannot be used, or the two differ: by more than TOLERANCE, or in a generated
+            text.
     """
     found = _compare(settings)
     _show(found)
     apart = [task.task for task in found if task.mean_difference > TOLERANCE]
-    if apart:
-        raise UserError(f"more than {TOLERANCE:g} nats a token apart on average: {', '.join(apart)}")
+    problems = [f"more than {TOLERANCE:g} nats a token apart on average: {', '.join(apart)}"] if apart else []
+    # of generated texts there are no nats to compare
+    other = [task for task in found if not task.num_tokens and task.num_other_answers]
+    problems += [
+        f"{task.task}: {task.num_other_answers} of {task.num_requests} generated texts are others" for task in other
+    ]
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 def _compare(settings: CheckSettings) -> list[TaskAgreement]:

@@ -38,7 +38,7 @@ KEYS = {
     "limit": Key(whole_number, "a whole number from 1 on", "documents of each task, to try; default all"),
     "batch_size": Key(whole_number, "a whole number from 1 on", "rows at a time; changes no score; default 32"),
     "device": Key(_device, "auto, cpu or cuda", "default auto: a GPU where there is one"),
-    "overwrite": Key(yes_or_no, "true or false", "start over where stored scores had other settings; default false"),
+    "overwrite": Key(yes_or_no, "true or false", "score anew what had other settings or data; default false"),
 }
 
 HELP = f"""Score a trained model; the scores go to <run>/evaluations/<suite>.json.
@@ -62,7 +62,7 @@ class EvaluateSettings:
     data_dir: Path | None = None
     context: str | None = None
     limit: int | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     device: str = "auto"
     overwrite: bool = False
 

@@ -129,6 +129,7 @@ def _evaluate(
     import torch
 
     from rla_exp.eval.evaluate import EvaluationSettings, evaluate_run
+    from rla_exp.eval.lm_eval_tasks import reads_files
     from rla_exp.eval.restore import load_run
     from rla_exp.eval.suite import LmEvalSuite, load_suite, narrowed
 
@@ -138,8 +139,8 @@ def _evaluate(
     problems = []
     for name, tasks in lacking.items():
         suite = narrowed(load_suite(name), tasks)
-        # other suites make their documents
-        files = data_dir if isinstance(suite, LmEvalSuite) else None
+        # others make their documents
+        files = data_dir if isinstance(suite, LmEvalSuite) and reads_files(suite.tasks) else None
         try:
             evaluate_run(run, name, suite, EvaluationSettings(limit=limits.get(name), data_dir=files))
         except UserError as error:

@@ -9,28 +9,28 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 
+from rla_exp.config.wording import closest, did_you_mean
 from rla_exp.data.tokenizer import Tokenizer
 from rla_exp.errors import ConfigError
 from rla_exp.eval.context_rule import ContextRule
+from rla_exp.eval.generation_kwargs import Generation, read_generation
 from rla_exp.eval.restore import load_run
 from rla_exp.eval.scoring import Request, Scorer
-from rla_exp.generation import Sampling, TextGenerator
+from rla_exp.generation import TextGenerator
 from rla_exp.models import LanguageModel
 
 logger = logging.getLogger(__name__)
 
 NAME = "rla_exp"
-DEFAULT_MAX_NEW_TOKENS = 256
-"""Where a task does not say, as lm-eval's own models have it."""
-_LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-_KNOWN = {"until", "do_sample", "temperature", "top_k", "top_p", *_LENGTHS}
+_MODEL_ARGS = ("run", "checkpoint", "device", "context", "batch_size", "reuse")
+_MOST_NAMED = 3
 
 
 class TextModel(Protocol):
@@ -50,14 +50,6 @@ class TextModel(Protocol):
     def train_length(self) -> int:
         """Tokens of the longest training sequence."""
         ...
-
-
-class _Generation(NamedTuple):
-    """How a completion is made; requests that agree in it go together."""
-
-    stop: tuple[str, ...]
-    max_new_tokens: int
-    sampling: Sampling
 
 
 @register_model(NAME)
@@ -93,15 +85,28 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
     def create_from_arg_obj(
         cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
     ) -> Any:
-        """From lm-eval's `model_args`: run, and optionally checkpoint, context, batch_size, device."""
+        """From lm-eval's `model_args`: run, and optionally checkpoint, device, context, batch_size, reuse.
+
+        Raises:
+            ConfigError: a setting that there is not, or a value that cannot be; all of them.
+        """
         given = {key: value for key, value in (additional_config or {}).items() if value is not None}
         given.pop("max_batch_size", None)
         arguments = {**given, **arg_dict}
-        if "run" not in arguments:
-            raise ConfigError(["model_args: run=FOLDER is missing"])
+        allowed = f"allowed: {', '.join(_MODEL_ARGS)}"
+        problems = [
+            f"model_args: {key}={value}: there is no such setting; {allowed}{did_you_mean(closest(key, _MODEL_ARGS))}"
+            for key, value in arguments.items()
+            if key not in _MODEL_ARGS
+        ]
+        problems += [] if "run" in arguments else ["model_args: run=FOLDER is missing"]
+        reuse = str(arguments.pop("reuse", True)).lower()
+        problems += [] if reuse in ("true", "false") else [f"model_args: reuse={reuse}: must be true or false"]
+        if problems:
+            raise ConfigError(problems)
         place = {key: arguments.pop(key) for key in ("run", "checkpoint", "device") if key in arguments}
         run = load_run(place["run"], place.get("checkpoint", "last"), device=place.get("device", "cpu"))
-        return cls(run, **arguments)
+        return cls(run, **arguments, reuse=reuse == "true")
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Any:
@@ -127,10 +132,36 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
         (encoded,) = self.text_tokenizer.encode([string])
         return [int(token) for token in encoded.tokens[:-1]]
 
-    def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """Log-probability of each continuation in nats, and whether it is greedy decoding's."""
-        scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
-        return scores
+    def loglikelihood(self, requests: Sequence[Instance], **_: Any) -> list[tuple[float, bool]]:
+        """Log-probability of each continuation in nats, and whether it is greedy decoding's.
+
+        Raises:
+            ConfigError: a continuation is empty, which would be certain, and win over every other answer.
+        """
+        pairs = [self._encode_pair(*request.args) for request in requests]
+        empty = [request for request, (_, continuation) in zip(requests, pairs, strict=True) if not continuation]
+        if empty:
+            raise ConfigError(
+                [
+                    f"{request.task_name or 'a request'}, document {request.doc_id}: the continuation after "
+                    f"{str(request.args[0])[-40:]!r} is empty, and nothing of it can be scored"
+                    for request in empty[:_MOST_NAMED]
+                ]
+            )
+        return self._loglikelihood_tokens(
+            [(request.args, *pair) for request, pair in zip(requests, pairs, strict=True)]
+        )
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Tokens of a context, at least one, and of a continuation.
+
+        As in lm-eval, white space at the end of the context goes to the continuation, and the two are encoded as one.
+        """
+        kept = context.rstrip()
+        before = self.tok_encode(kept)
+        after = self.tok_encode(context + continuation)[len(before) :]
+        # tokens across the border may leave nothing behind it
+        return before or [self.prefix_token_id], after or self.tok_encode(context[len(kept) :] + continuation)
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **_: Any
@@ -155,9 +186,9 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
 
     def generate_until(self, requests: Sequence[Instance], **_: Any) -> list[str]:
         """A completion of each context, without the stop string that ended it."""
-        groups: dict[_Generation, list[int]] = defaultdict(list)
+        groups: dict[Generation, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
-            groups[_generation(request.args[1])].append(index)
+            groups[read_generation(request.args[1])].append(index)
         texts = [""] * len(requests)
         for how, members in groups.items():
             room = self.context.prompt_room(how.max_new_tokens)
@@ -172,6 +203,8 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
                     sampling=how.sampling,
                     stop=how.stop,
                     keep_last=room,
+                    # not their places in the batch: what is drawn must not depend on its size
+                    rows=batch,
                 )
                 for index, completion in zip(batch, completions, strict=True):
                     texts[index] = completion.text
@@ -188,28 +221,6 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
                 self.source.train_length,
                 self.source.train_length,
             )
-
-
-def _generation(arguments: Mapping[str, Any]) -> _Generation:
-    """From a task's generation_kwargs.
-
-    Raises:
-        ConfigError: a setting that our generation does not have.
-    """
-    unknown = sorted(set(arguments) - _KNOWN)
-    if unknown:
-        raise ConfigError([f"generation_kwargs.{key}={arguments[key]}: not supported" for key in unknown])
-    until = arguments.get("until") or []
-    stop = (until,) if isinstance(until, str) else tuple(until)
-    lengths = [arguments[name] for name in _LENGTHS if arguments.get(name) is not None]
-    temperature = float(arguments.get("temperature") or 0.0)
-    if arguments.get("do_sample") is False or temperature == 0:
-        sampling = Sampling()
-    else:
-        chosen = {name: arguments[name] for name in ("top_k", "top_p") if arguments.get(name)}
-        sampling = Sampling(temperature=temperature, **chosen)
-    max_new_tokens = int(lengths[0]) if lengths else DEFAULT_MAX_NEW_TOKENS
-    return _Generation(tuple(text for text in stop if text), max_new_tokens, sampling)
 
 
 def _whole_number(value: int | str) -> int:

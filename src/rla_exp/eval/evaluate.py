@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from rla_exp.config.wording import show
 from rla_exp.data.tokenizer import Tokenizer
-from rla_exp.errors import ConfigError, RunError
+from rla_exp.errors import ConfigError, DataError, RunError
 from rla_exp.eval.context_rule import ContextRule
 from rla_exp.eval.mqar import run_mqar
 from rla_exp.eval.random_state import random_state_kept
 from rla_exp.eval.restore import LoadedRun
+from rla_exp.eval.stored import Documents, is_finished, refuse_other_documents, resumed
 from rla_exp.eval.suite import LmEvalSuite, MqarSuite, NeedleSuite, Suite
 from rla_exp.eval.trained_model import TrainedModel
-from rla_exp.runs import git_commit, sources_hash
+from rla_exp.runs import EVALUATING, git_commit, sources_hash
 from rla_exp.runs.environment import device_name
-from rla_exp.runs.evaluations import Evaluation, TaskScores, evaluation_file, read_evaluation, write_evaluation
+from rla_exp.runs.evaluations import Evaluation, TaskScores, write_evaluation
 
 logger = logging.getLogger(__name__)
 
-RunTask = Callable[[str], dict[str, TaskScores]]
+DEFAULT_BATCH_SIZE = 32
+
+
+class OpenSuite(NamedTuple):
+    """A suite that is ready to run on a model."""
+
+    tasks: Sequence[str]
+    """Names of tasks, groups or tags."""
+    run_task: Callable[[str], dict[str, TaskScores]]
+    """From such a name to its scores, by the names under which they are stored; draws random numbers."""
+    entries: Callable[[str], dict[str, Documents]]
+    """The entries without which such a name is not finished: its own, or those of a tag's members."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +51,10 @@ class EvaluationSettings:
     limit: int | None = None
     """Documents of each task (of each length and depth); None: all."""
     data_dir: Path | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
+    """Rows at a time, which changes no score; None: 32."""
     overwrite: bool = False
-    """Start over where the stored scores were made with other settings."""
+    """Score anew what was stored under other settings, by other sources or from other data; the rest stands."""
 
 
 def evaluate_run(
@@ -62,44 +75,56 @@ def evaluate_run(
     Raises:
         ConfigError: a setting cannot be, or does nothing with this suite.
         DataError: a task's data cannot be had; says which files are wanted.
-        RunError: scores of other settings are there and `overwrite` is not set, or the folder cannot be written.
+        RunError: scores of other settings, sources or data are there and `overwrite` is not set, or the folder cannot
+            be written.
     """
     settings = settings or EvaluationSettings()
     suite = _with_context(suite, settings)
-    stored = Evaluation(name, _describe(run, suite, settings), _provenance(run), {})
-    before = read_evaluation(run.folder.path, name)
-    if before is not None and not settings.overwrite:
-        _refuse_other_settings(before, stored, run)
-        stored = replace(stored, tasks=dict(before.tasks))
-    with random_state_kept(), open_suite(run, suite, settings) as (names, run_task):
-        for task in names:
-            if task in stored.tasks:
-                tell(f"{_summary(task, stored.tasks)}, evaluated before")
+    now = Evaluation(name, _describe(run, suite, settings), _provenance(run), {})
+    folder = run.folder.path
+    stored = resumed(folder, now, overwrite=settings.overwrite)
+    with random_state_kept(), open_suite(run, suite, settings) as opened:
+        wanted = {task: opened.entries(task) for task in opened.tasks}
+        if not settings.overwrite:
+            refuse_other_documents(folder, stored, {key: value for of in wanted.values() for key, value in of.items()})
+        for task, entries in wanted.items():
+            # read again each time: another command may be at other tasks of this file
+            stored = resumed(folder, now, overwrite=settings.overwrite)
+            if is_finished(stored, entries):
+                for entry in entries:
+                    tell(f"{_summary(entry, stored.tasks[entry])}, evaluated before")
                 continue
-            scores = run_task(task)
+            scores = opened.run_task(task)
             _refuse_nonfinite(task, scores, run)
+            stored = resumed(folder, now, overwrite=settings.overwrite)
             stored = replace(stored, tasks={**stored.tasks, **scores})
-            write_evaluation(run.folder.path, stored)
-            tell(_summary(task, scores))
+            write_evaluation(folder, stored)
+            for entry in entries:
+                tell(_summary(entry, scores[entry]))
     return stored
 
 
-def _summary(task: str, scores: dict[str, TaskScores]) -> str:
-    """A line for a finished task."""
-    found = scores[task] if task in scores else next(iter(scores.values()))
+def _summary(entry: str, found: TaskScores) -> str:
+    """A line for what is finished."""
     numbers = ", ".join(
         f"{name} {score.value:.4g}" + ("" if score.stderr is None else f" ± {score.stderr:.2g}")
         for name, score in found.metrics.items()
     )
-    return f"{task}: {numbers} (n={found.n}, {found.seconds:.1f} s)"
+    return f"{entry}: {numbers} (n={found.n}, {found.seconds:.1f} s)"
 
 
 def _with_context(suite: Suite, settings: EvaluationSettings) -> Suite:
     problems = []
     if isinstance(suite, MqarSuite):
-        problems += ["context: has no effect with eval=mqar"] if settings.context is not None else []
+        problems += [
+            f"{key}={getattr(settings, key)}: has no effect with eval=mqar; leave it out"
+            for key in ("context", "batch_size")
+            if getattr(settings, key) is not None
+        ]
     if not isinstance(suite, LmEvalSuite) and settings.data_dir is not None:
-        problems.append("data_dir: has no effect with this suite, whose documents are generated")
+        problems.append(
+            f"data_dir={settings.data_dir}: has no effect with this suite, whose documents are generated; leave it out"
+        )
     if problems:
         raise ConfigError(problems)
     if isinstance(suite, MqarSuite):
@@ -109,36 +134,47 @@ def _with_context(suite: Suite, settings: EvaluationSettings) -> Suite:
 
 
 @contextmanager
-def open_suite(
-    trained: TrainedModel, suite: Suite, settings: EvaluationSettings
-) -> Iterator[tuple[list[str], RunTask]]:
-    """The names of the suite's tasks, and what runs one; draws random numbers.
+def open_suite(trained: TrainedModel, suite: Suite, settings: EvaluationSettings) -> Iterator[OpenSuite]:
+    """The suite on the model; nothing is stored.
 
     Raises:
         ConfigError: lm-eval has no such task, or the model's data are of another kind.
         DataError: a task's local files are missing or lack a field.
     """
     if isinstance(suite, MqarSuite):
-        yield ["mqar"], lambda _: {"mqar": run_mqar(trained, settings.limit)}
+        yield OpenSuite(["mqar"], lambda _: {"mqar": run_mqar(trained, settings.limit)}, _generated)
         return
     # imported here: lm-eval takes seconds
     from rla_exp.eval.adapter import RlaLM
 
-    model = RlaLM(trained, context=suite.context, batch_size=settings.batch_size)
+    model = RlaLM(trained, context=suite.context, batch_size=settings.batch_size or DEFAULT_BATCH_SIZE)
     if isinstance(suite, NeedleSuite):
         from rla_exp.eval.needles import needle_tasks, run_needles
 
-        yield needle_tasks(suite), lambda task: {task: run_needles(model, task, suite, settings.limit)}
+        yield OpenSuite(
+            needle_tasks(suite), lambda task: {task: run_needles(model, task, suite, settings.limit)}, _generated
+        )
         return
-    from rla_exp.eval.lm_eval_tasks import open_tasks, run_task
+    from rla_exp.eval.lm_eval_tasks import open_tasks, run_task, stored_entries
 
     with open_tasks(suite.tasks, suite, settings.data_dir) as source:
-        yield suite.tasks, lambda task: run_task(model, task, suite, source, settings.limit)
+        yield OpenSuite(
+            suite.tasks,
+            lambda task: run_task(model, task, suite, source, settings.limit),
+            lambda task: stored_entries(task, source),
+        )
+
+
+def _generated(task: str) -> dict[str, Documents]:
+    return {task: Documents("generated")}
 
 
 def _describe(run: LoadedRun, suite: Suite, settings: EvaluationSettings) -> dict[str, Any]:
     """What the scores follow from; two files that differ in it do not compare."""
     described = {key: value for key, value in asdict(suite).items() if key != "tasks"}
+    if isinstance(suite, NeedleSuite) and suite.haystack is not None:
+        # its text, not only its name
+        described["haystack"] = _named_content(Path(suite.haystack))
     return {
         **described,
         "limit": settings.limit,
@@ -149,6 +185,13 @@ def _describe(run: LoadedRun, suite: Suite, settings: EvaluationSettings) -> dic
         "checkpoint_sha256": run.checkpoint_sha256,
         "step": run.step,
     }
+
+
+def _named_content(haystack: Path) -> str:
+    try:
+        return f"{haystack.name}:{hashlib.sha256(haystack.read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise DataError(f"haystack={haystack}: cannot read it: {error.strerror or error}") from error
 
 
 def _tokenizer_name(run: LoadedRun) -> str | None:
@@ -163,25 +206,11 @@ def _provenance(run: LoadedRun) -> dict[str, Any]:
     commit = git_commit()
     device = run.model.embedding.weight.device.type
     return {
-        "sources": sources_hash(),
+        "sources": sources_hash(EVALUATING),
         "git": None if commit is None else {"commit": commit[0], "dirty": commit[1]},
         "device": device_name("cuda" if device == "cuda" else "cpu"),
         "torch": torch.__version__,
     }
-
-
-def _refuse_other_settings(before: Evaluation, now: Evaluation, run: LoadedRun) -> None:
-    keys = sorted(before.settings.keys() | now.settings.keys())
-    lines = [
-        f"  - {key}: {show(before.settings.get(key))} then, {show(now.settings.get(key))} now"
-        for key in keys
-        if before.settings.get(key) != now.settings.get(key)
-    ]
-    if lines:
-        file = evaluation_file(run.folder.path, before.suite)
-        raise RunError(
-            f"{file} was made with other settings:\n" + "\n".join(lines) + "\nPass overwrite=true to start over."
-        )
 
 
 def _refuse_nonfinite(task: str, scores: dict[str, TaskScores], run: LoadedRun) -> None:

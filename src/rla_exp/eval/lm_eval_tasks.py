@@ -1,22 +1,21 @@
-"""Tasks of lm-eval: loaded from the hub or from local files, and run on a model."""
+"""Tasks of lm-eval: opened, run on a model, and what they came to."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import lm_eval.evaluator
 import yaml
-from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
-from rla_exp.errors import DataError, UserError
+from rla_exp.errors import ConfigError, DataError
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.local_files import (
     describe_wanted,
@@ -28,30 +27,25 @@ from rla_exp.eval.local_files import (
     wanted_splits,
 )
 from rla_exp.eval.quiet import lm_eval_in_one_process, lm_eval_quiet
+from rla_exp.eval.stored import Documents
 from rla_exp.eval.suite import LmEvalSuite
+from rla_exp.eval.task_loading import TaskSource, listed, load_task, num_fewshot_of
 from rla_exp.eval.task_names import leaf_names, task_config, task_manager
 from rla_exp.runs.evaluations import Score, TaskScores
 
 FEWSHOT_SEED = 1234
 """lm-eval's own."""
-_MOST_LISTED = 12
 
 
-@dataclass(frozen=True)
-class TaskSource:
-    """Where the data of tasks come from."""
-
-    manager: TaskManager
-    files: Mapping[str, Mapping[str, Path]]
-    """Single task -> split -> local file; empty where the hub is asked."""
-    data_dir: Path | None
+def reads_files(names: Collection[str]) -> bool:
+    """Whether any of these tasks, groups or tags takes documents from a data_dir; those that make their own do not."""
+    own = task_manager([])
+    return not all(name in own.task_index and "custom_dataset" in task_config(own, name) for name in names)
 
 
 def is_offered(name: str, data_dir: Path) -> bool:
     """Whether `data_dir` has a folder for a task, or for members of a group, or the task needs none."""
-    own = task_manager([])
-    is_generated = name in own.task_index and "custom_dataset" in task_config(own, name)
-    return is_generated or (data_dir / name).is_dir() or any(data_dir.glob(f"{name}_*/"))
+    return not reads_files([name]) or (data_dir / name).is_dir() or any(data_dir.glob(f"{name}_*/"))
 
 
 @contextmanager
@@ -59,21 +53,25 @@ def open_tasks(names: Sequence[str], suite: LmEvalSuite, data_dir: Path | None) 
     """Find tasks, and their local files where `data_dir` is given.
 
     Raises:
-        ConfigError: names lm-eval does not know.
+        ConfigError: names lm-eval does not know, or a data_dir that is no folder or that no task reads from.
         DataError: says which files are missing in data_dir, or which line of a file lacks a field.
     """
     manager = task_manager(names)
     if data_dir is None:
         yield TaskSource(manager, {}, None)
         return
-    leaves = [leaf for name in names for leaf in leaf_names(manager, name)]
-    configs = {leaf: task_config(manager, leaf) for leaf in leaves}
+    if not data_dir.is_dir():
+        raise ConfigError([f"data_dir={data_dir}: there is no such folder"])
+    num_fewshot = num_fewshot_of(manager, names, suite)
+    configs = {leaf: task_config(manager, leaf) for leaf in num_fewshot}
+    if all("custom_dataset" in config for config in configs.values()):
+        raise ConfigError([f"data_dir={data_dir}: has no effect with these tasks, whose documents are generated"])
     files, missing = {}, []
     for leaf, config in configs.items():
         if "custom_dataset" in config:
             # made by a function of its own
             continue
-        splits = wanted_splits(config, suite.num_fewshot)
+        splits = wanted_splits(config, num_fewshot[leaf])
         files[leaf] = find_files(data_dir, leaf, splits)
         fields = required_fields(leaf, config)
         if len(files[leaf]) < len(splits):
@@ -81,7 +79,7 @@ def open_tasks(names: Sequence[str], suite: LmEvalSuite, data_dir: Path | None) 
         for file in files[leaf].values():
             read_documents(file, fields)
     if missing:
-        raise DataError(f"data_dir={data_dir} lacks files (.jsonl, .jsonl.gz, .json or .parquet):{_listed(missing)}")
+        raise DataError(f"data_dir={data_dir} lacks files (.jsonl, .jsonl.gz, .json or .parquet):{listed(missing)}")
     with TemporaryDirectory(prefix="rla-tasks-") as folder:
         for leaf, config in configs.items():
             # tasks that are classes take no configuration; they are given their data when they are made
@@ -119,10 +117,10 @@ def run_task(
     """
     started = time.perf_counter()
     with lm_eval_quiet(), lm_eval_in_one_process():
-        loaded = _load(name, suite, source)
+        loaded = load_task(name, suite, source)
         for task in loaded["tasks"].values():
-            # 0 in a task's own file is final, as for lm-eval's command line
-            if task.get_config("num_fewshot") != 0:
+            # a number in a task's own file, 0 too, belongs to the task
+            if task.get_config("num_fewshot") is None:
                 task.set_config(key="num_fewshot", value=suite.num_fewshot)
             task.set_fewshot_seed(seed=FEWSHOT_SEED)
         results: dict[str, Any] = lm_eval.evaluator.evaluate(
@@ -143,60 +141,9 @@ def run_task(
             metrics=_scores(metrics, results["higher_is_better"].get(entry, {})),
             seconds=seconds,
             data=_data(members, source),
+            num_fewshot=results["n-shot"].get(entry),
         )
     return scores
-
-
-def _load(name: str, suite: LmEvalSuite, source: TaskSource) -> Any:
-    config = task_config(source.manager, name)
-    try:
-        if "class" in config and name in source.files:
-            return source.manager.load([_with_files(name, source)])
-        return source.manager.load([name])
-    except UserError:
-        raise
-    # the hub's client, its data sets and functions of tasks share no base class
-    except Exception as error:
-        leaves = leaf_names(source.manager, name)
-        wanted = []
-        for leaf in leaves:
-            own = task_config(source.manager, leaf)
-            splits = wanted_splits(own, suite.num_fewshot)
-            wanted.append(describe_wanted(source.data_dir, leaf, splits, required_fields(leaf, own)))
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError(
-            f"cannot load the data of {name}: {type(error).__name__}: {reason}\nWithout a network, pass "
-            f"data_dir=FOLDER with these files (.jsonl, .jsonl.gz, .json or .parquet):{_listed(wanted)}"
-        ) from error
-
-
-def _listed(lines: Sequence[str]) -> str:
-    """The lines of a message, not all of a group's many."""
-    rest = len(lines) - _MOST_LISTED
-    shown = [*lines[:_MOST_LISTED], *([f"and so on for {rest} more"] if rest > 0 else [])]
-    return "".join(f"\n  - {line}" for line in shown)
-
-
-def _with_files(name: str, source: TaskSource) -> ConfigurableTask:
-    """A task that is a class, with local data."""
-    config = task_config(source.manager, name)
-    files = {split: str(file) for split, file in source.files[name].items()}
-    base = _class_of(config)
-
-    def download(task: ConfigurableTask, *_: Any, **__: Any) -> None:
-        task.dataset = load_splits(files, required_fields(name, config))
-
-    task = type(base.__name__, (base,), {"download": download})()
-    task.config.task = name
-    return task
-
-
-def _class_of(config: Mapping[str, Any]) -> type[ConfigurableTask]:
-    """The class that `class: !function task.SWDE` names; the index has it as a path, /folder/task.SWDE."""
-    path, _, attribute = str(config["class"]).rpartition(".")
-    module = path[path.index("/lm_eval/") + 1 :].replace("/", ".")
-    found: type[ConfigurableTask] = getattr(__import__(module, fromlist=[attribute]), attribute)
-    return found
 
 
 def _scores(metrics: Mapping[str, Any], higher_is_better: Mapping[str, bool | None]) -> dict[str, Score]:
@@ -209,15 +156,31 @@ def _scores(metrics: Mapping[str, Any], higher_is_better: Mapping[str, bool | No
         stderr = metrics.get(f"{metric}_stderr,{filter_name}")
         # lm-eval writes "N/A" where there is none
         known = stderr if isinstance(stderr, int | float) and math.isfinite(stderr) else None
+        if metric.isdecimal() and value == -1:
+            # RULER's mark of a length that was not asked for
+            continue
         name = metric if filter_name == "none" else f"{metric},{filter_name}"
         scores[name] = Score(float(value), None if known is None else float(known), higher_is_better.get(metric))
     return scores
 
 
+def stored_entries(name: str, source: TaskSource) -> dict[str, Documents]:
+    """What is stored of a name when it is finished: an entry of its own, or of each member where it is a tag."""
+    is_tag = source.manager.task_index[name].kind.name == "TAG"
+    found = {}
+    for entry in leaf_names(source.manager, name) if is_tag else [name]:
+        members = leaf_names(source.manager, entry)
+        files = [file for member in members for file in source.files.get(member, {}).values()]
+        found[entry] = Documents(_data(members, source), files)
+    return found
+
+
 def _data(members: Sequence[str], source: TaskSource) -> str:
     """Where the documents came from."""
-    if any(member in source.files for member in members):
-        return "files:" + ",".join(sha256_of(source.files[member]) for member in members if member in source.files)
+    digests = [sha256_of(source.files[member]) for member in members if member in source.files]
+    if digests:
+        one = digests[0] if len(digests) == 1 else hashlib.sha256(",".join(digests).encode()).hexdigest()
+        return f"files:{one}"
     paths = [task_config(source.manager, member).get("dataset_path") for member in members]
     named = sorted({f"hub:{path}" if path else "generated" for path in paths})
     return ",".join(named)

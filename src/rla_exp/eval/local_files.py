@@ -29,9 +29,12 @@ _READ_BY_FUNCTIONS = {
 
 
 def wanted_splits(config: Mapping[str, Any], num_fewshot: int) -> list[str]:
-    """The splits that a task reads: the one it is scored on, and where examples are taken from."""
+    """The splits that a task reads: the one it is scored on, and that of the examples, unless it brings them itself."""
     scored = config.get("test_split") or config.get("validation_split") or "validation"
-    shots = config.get("fewshot_split") or config.get("training_split") or config.get("validation_split")
+    fewshot = config.get("fewshot_config") or {}
+    shots = fewshot.get("split") or config.get("fewshot_split")
+    if shots is None and fewshot.get("samples") is None:
+        shots = config.get("training_split") or config.get("validation_split")
     return list(dict.fromkeys([scored, *([shots] if num_fewshot and shots else [])]))
 
 
@@ -76,7 +79,7 @@ def describe_wanted(data_dir: Path | None, name: str, splits: Sequence[str], fie
 
 
 def read_documents(file: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """The documents in a file, all with these fields and with those that the first one has.
+    """The documents in a file, all with these fields; where none are given, with those that the first one has.
 
     Raises:
         DataError: the file cannot be read, is empty, or a line is no document or lacks a field; names the line.
@@ -91,10 +94,11 @@ def read_documents(file: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
         raise DataError(f"cannot read {file}: {error}") from error
     if not numbered:
         raise DataError(f"{file} holds no documents")
-    expected = list(dict.fromkeys([*fields, *(numbered[0][1] if not fields else ())]))
     for line, document in numbered:
         if not isinstance(document, dict):
             raise DataError(f"{file}, line {line}: must be an object with fields, not {type(document).__name__}")
+    expected = list(fields or numbered[0][1])
+    for line, document in numbered:
         missing = [field for field in expected if field not in document]
         if missing:
             there = ", ".join(document) or "none"

@@ -28,7 +28,7 @@ class LmEvalSuite:
     tasks: Annotated[list[str], Field(min_length=1)]
     """Names of tasks, groups or tags."""
     num_fewshot: Annotated[int, Field(ge=0)] = 0
-    """Examples before each question, where a task does not fix their number."""
+    """Examples before each question of the tasks that do not fix their number themselves, as gsm8k does (5)."""
     context: str = "full"
     """full or windowed(N), one rule for every model."""
     bootstrap_iters: Annotated[int, Field(ge=0)] = 1000

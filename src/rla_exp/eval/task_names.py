@@ -59,17 +59,32 @@ def task_config(manager: TaskManager, name: str) -> dict[str, Any]:
 
 def leaf_names(manager: TaskManager, name: str) -> list[str]:
     """The single tasks of a name, which may be a group's or a tag's, in order, each once."""
+    return list(own_num_fewshot(manager, name))
+
+
+def own_num_fewshot(manager: TaskManager, name: str, given: int | None = None) -> dict[str, int | None]:
+    """The number of examples that each single task of a name fixes, by its name; None where it fixes none.
+
+    Args:
+        given: what a group sets for its members, before their own.
+    """
     entry = manager.task_index[name]
+    config = entry.cfg or {}
     if entry.kind.name == "TAG":
-        return sorted(entry.tags)
-    if entry.kind.name != "GROUP":
-        return [name]
-    leaves: list[str] = []
-    for member in (entry.cfg or {}).get("task", []):
-        child = member if isinstance(member, str) else member.get("task") or member.get("group")
+        members: list[Any] = sorted(entry.tags)
+    elif entry.kind.name == "GROUP":
+        members = list(config.get("task", []))
+        given = config.get("num_fewshot") if given is None else given
+    else:
+        return {name: config.get("num_fewshot") if given is None else given}
+    found: dict[str, int | None] = {}
+    for member in members:
+        changes = member if isinstance(member, dict) else {}
+        child = changes.get("task") or changes.get("group") if changes else member
         if isinstance(child, str) and child in manager.task_index:
-            leaves += leaf_names(manager, child)
-    return list(dict.fromkeys(leaves))
+            for leaf, number in own_num_fewshot(manager, child, changes.get("num_fewshot", given)).items():
+                found.setdefault(leaf, number)
+    return found
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

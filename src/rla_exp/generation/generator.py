@@ -79,12 +79,19 @@ class TextGenerator:
         stop: Sequence[str] = (),
         after: DecodingState | None = None,
         keep_last: int | None = None,
+        rows: Sequence[int] | None = None,
     ) -> list[Completion]:
         """The whole completion of every prompt, in their order; arguments as in `stream`."""
         texts = [""] * len(prompts)
         completions: dict[int, Completion] = {}
         pieces = self.stream(
-            prompts, max_new_tokens=max_new_tokens, sampling=sampling, stop=stop, after=after, keep_last=keep_last
+            prompts,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            stop=stop,
+            after=after,
+            keep_last=keep_last,
+            rows=rows,
         )
         for piece in pieces:
             texts[piece.prompt] += piece.text
@@ -101,6 +108,7 @@ class TextGenerator:
         stop: Sequence[str] = (),
         after: DecodingState | None = None,
         keep_last: int | None = None,
+        rows: Sequence[int] | None = None,
     ) -> Iterator[Piece]:
         """Completions as they are written, a piece for each token of each prompt that is not finished.
 
@@ -113,6 +121,7 @@ class TextGenerator:
             stop: strings that end a completion where they appear in it.
             after: a state that all prompts go on from, as `read` returns it.
             keep_last: read the last so many tokens of a prompt only; None: all.
+            rows: the number of each prompt, which with the seed decides what is drawn for it; None: its place, from 0.
 
         Raises:
             ConfigError: max_new_tokens or a stop string cannot be.
@@ -125,13 +134,14 @@ class TextGenerator:
         first = None if keep_last is None else -keep_last
         tokens = [self._tokens(prompt, after)[first:] for prompt in prompts]
         self._warn(max(map(len, tokens), default=0), max_new_tokens, after)
-        return self._pieces(tokens, max_new_tokens, sampling or Sampling(), stop, after)
+        sampler = Sampler(sampling or Sampling(), range(len(prompts)) if rows is None else rows)
+        return self._pieces(tokens, max_new_tokens, sampler, stop, after)
 
     def _pieces(
         self,
         prompts: Sequence[Sequence[int]],
         max_new_tokens: int,
-        sampling: Sampling,
+        sampler: Sampler,
         stop: Sequence[str],
         after: DecodingState | None,
     ) -> Iterator[Piece]:
@@ -142,7 +152,6 @@ class TextGenerator:
             row: _Writer(row, TextStream(self.tokenizer.decode, prompt[-_CONTEXT:]), StopStrings(stop))
             for row, prompt in enumerate(prompts)
         }
-        sampler = Sampler(sampling, range(len(prompts)))
         with self._step(state.cache) as step:
             steps = decode(step, state, sampler, self.tokenizer.vocab_size)
             for count, tokens in enumerate(steps, start=1):

@@ -3,8 +3,9 @@
 {
   "suite": "language",
   "settings": {"context": "full", "checkpoint_sha256": ..., ...},   what two files must agree in to be compared
-  "provenance": {...},                                              sources, commit, device, torch
+  "provenance": {...},                                              sources, device, torch of all; commit of the first
   "tasks": {"arc_easy": {"version": 1.0, "n": 2376, "seconds": 12.3, "data": "hub:allenai/ai2_arc", "details": [],
+                         "num_fewshot": 0,
                          "metrics": {"acc": {"value": 0.44, "stderr": 0.01, "higher_is_better": true}}}}
 }
 """
@@ -47,6 +48,8 @@ class TaskScores:
     """Where the documents came from: hub:<name>, files:<sha256> or generated."""
     details: list[dict[str, Any]] = field(default_factory=list)
     """Further numbers by document group, as needles have by length and depth."""
+    num_fewshot: int | None = None
+    """Examples before each question; None where there can be none, or the members of a group differ."""
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,17 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 COMPUTING = ("kernels", "models", "data", "lit")
-"""The rooms whose code changes numbers; the others only start runs and read their files."""
+"""The rooms whose code changes what training comes to; the others only start runs and read their files."""
+EVALUATING = ("kernels", "models", "data", "generation", "eval")
+"""Those whose code changes what an evaluation of a trained model comes to."""
 
 
 @cache
-def sources_hash() -> str:
-    """SHA-256 (hex) of the names and contents of all Python files in the rooms that compute numbers."""
+def sources_hash(rooms: tuple[str, ...] = COMPUTING) -> str:
+    """SHA-256 (hex) of the names and contents of all Python and YAML files in the rooms that compute numbers."""
     digest = hashlib.sha256()
-    for room in COMPUTING:
-        for file in sorted((PACKAGE / room).rglob("*.py")):
+    for room in rooms:
+        for file in sorted(path for path in (PACKAGE / room).rglob("*") if path.suffix in (".py", ".yaml")):
             content = file.read_bytes()
             digest.update(f"{file.relative_to(PACKAGE).as_posix()}\0{len(content)}\0".encode())
             digest.update(content)

@@ -4,7 +4,8 @@ A worker is a fork of the server and runs what the server imported, whatever has
 remember what they found, and a fork remembers it too.
 """
 
-from rla_exp.runs import git_commit, sources_hash
+from rla_exp.runs import EVALUATING, git_commit, sources_hash
 
 sources_hash()
+sources_hash(EVALUATING)
 git_commit()

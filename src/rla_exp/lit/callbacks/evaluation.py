@@ -58,9 +58,9 @@ class Evaluation(Callback):
 
     def _evaluate(self, module: LanguageModule) -> dict[str, float]:
         values: dict[str, float] = {}
-        with random_state_kept(), open_suite(self._trained(module), self._suite, self._settings) as (names, run_task):
-            for name in names:
-                for task, scores in run_task(name).items():
+        with random_state_kept(), open_suite(self._trained(module), self._suite, self._settings) as opened:
+            for name in opened.tasks:
+                for task, scores in opened.run_task(name).items():
                     for metric, score in scores.metrics.items():
                         values[f"eval/{self._name}/{task}/{metric}"] = score.value
         return values
