@@ -112,15 +112,16 @@ class ClusterWorkers:
     def stop(self, number: signal.Signals) -> None:
         """Running jobs write their checkpoints and end (killed: at once); waiting ones leave the queue."""
         for entry in self.submitted.values():
-            if number == signal.SIGKILL or not _is_running(entry):
+            # read once: a file that is gone a moment later must not take the process id with it
+            status = read_status(entry.job.folder)
+            if number == signal.SIGKILL or status is None or status.state != "running":
                 entry.handle.cancel(check=False)
             elif self.settings.cluster == "slurm":
                 # to the process itself, not to the batch script around it
                 subprocess.run(["scancel", "--signal=INT", entry.handle.job_id], check=False, timeout=60)
             else:
-                status = read_status(entry.job.folder)
                 with suppress(ProcessLookupError):
-                    os.kill(status.pid if status is not None else 0, signal.SIGINT)
+                    os.kill(status.pid, signal.SIGINT)
 
 
 def make_executor(job: Job, settings: ClusterSettings) -> Any:
@@ -152,11 +153,6 @@ def make_executor(job: Job, settings: ClusterSettings) -> Any:
             **{f"slurm_{key}": value for key, value in named.items() if value is not None},
         )
     return executor
-
-
-def _is_running(entry: _Submitted) -> bool:
-    status = read_status(entry.job.folder)
-    return status is not None and status.state == "running"
 
 
 def _ending(entry: _Submitted) -> Ending:
