@@ -158,6 +158,9 @@ def test_crash_goes_on_from_the_last_checkpoint(
     # of a process killed while it wrote
     (folder.checkpoints / ".last.ckpt.4711").write_bytes(b"half of a checkpoint")
     resumed = outcome(tmp_path, composed)
+    status = folder.read_status()
+    assert status is not None
+    assert (status.state, status.first_step, status.step) == ("done", 3, 8)
     log = (folder.path / "log.txt").read_text()
     assert "starting from step 3 of 8" in log
     assert 'raise OSError("the disk is gone")' in log

@@ -70,7 +70,7 @@ def fit(
         logger.info("starting from step %d of %d", step, config.trainer.max_steps)
         folder.drop_metrics_after(step)
         sources = folder.write_environment(composed.overrides, device, resumes=checkpoint is not None)
-        status.step = step
+        status.step = status.first_step = step
         status.write("running")
         with wandb_mirror(config, folder, composed.resolved) as mirror:
             recorder = Recorder(folder, mirror)

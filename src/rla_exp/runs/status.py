@@ -23,6 +23,8 @@ class Status:
     """Optimizer steps taken."""
     max_steps: int = 0
     """Optimizer steps planned."""
+    first_step: int | None = None
+    """The step that this start went on from; None before its checkpoint is read."""
     loss: float | None = None
     """Last training loss, nats a scored token."""
     tokens_per_s: float | None = None
