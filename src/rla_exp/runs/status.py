@@ -36,6 +36,23 @@ class Status:
     updated: float = field(default_factory=time.time)
     """Seconds since the epoch (time.time) when this was written."""
 
+    def is_writer_gone(self) -> bool:
+        """Whether the process that wrote this is known to be gone: one of this host whose id nobody has now.
+
+        An id that another process has by now counts as alive.
+        """
+        # on Windows signal 0 is no question, it is Ctrl-C
+        if self.host != socket.gethostname() or os.name == "nt":
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+        except OSError:
+            # there, and another user's
+            return False
+        return False
+
     def to_json(self) -> dict[str, Any]:
         """As status.json holds it."""
         return asdict(self)

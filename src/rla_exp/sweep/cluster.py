@@ -18,13 +18,12 @@ from typing import Any, Literal
 
 from rla_exp.errors import ConfigError, RunError
 from rla_exp.runs.files import read_json, write_json
+from rla_exp.runs.folder import CLUSTER_JOB_FILE
 from rla_exp.sweep.cluster_job import ClusterJob
 from rla_exp.sweep.ending import Ending
 from rla_exp.sweep.job import Job
 from rla_exp.sweep.recorded import is_finished, read_status
 from rla_exp.sweep.workers import Ended
-
-JOB_FILE = "cluster_job.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,7 @@ class ClusterWorkers:
             # submitit's local jobs are known to their parent only
             return False
         with suppress(RunError):
-            found = read_json(job.folder / JOB_FILE)
+            found = read_json(job.folder / CLUSTER_JOB_FILE)
             if found is not None and str(found.get("id", "")).isdigit():
                 handle: Any = self.submitit.SlurmJob(folder=self.settings.folder.resolve(), job_id=str(found["id"]))
                 if not handle.done(force_check=True) and handle.state != "UNKNOWN":
@@ -93,7 +92,7 @@ class ClusterWorkers:
         try:
             executor = make_executor(job, self.settings)
             handle = executor.submit(ClusterJob(job.work, job.folder, job.threads))
-            write_json(job.folder / JOB_FILE, {"cluster": self.settings.cluster, "id": handle.job_id})
+            write_json(job.folder / CLUSTER_JOB_FILE, {"cluster": self.settings.cluster, "id": handle.job_id})
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             raise RunError(f"the cluster did not take it: {error}") from error
         self.submitted[job.folder] = _Submitted(job, handle, time.monotonic())
