@@ -235,7 +235,12 @@ def _cells(table: KernelTable) -> dict[str, Any]:
             for run, length in table.columns
         },
         "rows": [
-            {"group": op, "row": f"{device}/{implementation}", "label": implementation}
+            {
+                "group": op,
+                "group_label": _label(table, op),
+                "row": f"{device}/{implementation}",
+                "label": implementation,
+            }
             for device, op, implementation in table.rows
         ],
         "cells": cells,
