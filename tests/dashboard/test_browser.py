@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,7 +95,26 @@ def site(
         "cells": [{**cell, "values": {"mqar/seed0": 0.8}, "n": 1, "mean": 0.8, "sd": None}],
     }
     (results / "cells.json").write_text(json.dumps(table))
+    wide = tmp_path / "results/wide/cpu"
+    wide.mkdir(parents=True)
+    (wide / "cells.json").write_text(json.dumps(wide_table(cell)))
     return build_site(runs, tmp_path / "results", tmp_path / "site").index.parent
+
+
+def wide_table(cell: dict[str, Any]) -> dict[str, Any]:
+    """A table of 20 columns, with a title, a warning and a note that hold a word longer than a phone is wide."""
+    word = "linear_attention_" * 6
+    return {
+        "title": f"A wide table of {word}",
+        "warning": f"Not finished: {word}",
+        "notes": [f"From {word}."],
+        "columns": {f"c{number}": {"study": "MQAR", "label": "bits per byte ↓"} for number in range(20)},
+        "rows": [{"group": "linear_attention", "row": "full", "label": "Linear attention"}],
+        "cells": [
+            {**cell, "group": "linear_attention", "column": f"c{number}", "text": "0.8123 ± 0.0012"}
+            for number in range(20)
+        ],
+    }
 
 
 def test_overview_filters_and_sorts(page: Page) -> None:
@@ -220,6 +240,17 @@ def test_nothing_is_cut_off(page: Page, width: int) -> None:
     for address in ("index.html", "curves.html", "layers.html", f"runs/{KEY}/seed0.html"):
         page.open(address)
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width, address
+    # this page has no script that would say when it is ready
+    page.page.goto(f"{page.site.as_uri()}/tables.html")
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+    wide = page.page.locator("#wide-cpu .scroll")
+    shown, whole = wide.evaluate("(region) => [region.clientWidth, region.scrollWidth]")
+    # the table is wider than the page, and scrolls in a region of its own
+    assert shown < width < whole
+    page.page.locator("#wide-cpu button.cell").last.click()
+    box = page.page.locator("[popover]:popover-open").bounding_box()
+    assert box is not None
+    assert 0 <= box["x"] <= box["x"] + box["width"] <= width
 
 
 def test_300_runs_load_in_under_two_seconds(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from rla_exp.dashboard.groups import group_runs
 from rla_exp.dashboard.records import TAIL_BYTES, read_records
-from rla_exp.runs import RunFolder
+from rla_exp.runs import RunFolder, Status
 
 MakeRun = Callable[..., RunFolder]
 
@@ -54,6 +56,33 @@ def test_running_without_the_lock_is_dead(make_run: MakeRun, tmp_path: Path) -> 
     assert [record.state for record in read_records(tmp_path)] == ["died"]
     with folder.lock():
         assert [record.state for record in read_records(tmp_path)] == ["running"]
+
+
+@pytest.fixture
+def gone_pid() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_waits_for_a_killed_sweep_is_interrupted(make_run: MakeRun, tmp_path: Path, gone_pid: int) -> None:
+    folder = make_run(tmp_path, "a/rdn-full-mqar-00000001", state="queued")
+
+    def state_where(**writer: int | str) -> str:
+        folder.write_status(Status(state="queued", **writer))
+        (record,) = read_records(tmp_path)
+        return record.state
+
+    assert state_where() == "queued"
+    assert state_where(pid=gone_pid) == "interrupted"
+    with folder.lock():
+        # a worker that outlives its sweep, about to write its own status
+        assert state_where(pid=gone_pid) == "queued"
+    # nothing is known here of the processes of another machine
+    assert state_where(pid=gone_pid, host="elsewhere") == "queued"
+    (folder.path / "cluster_job.json").write_text('{"cluster": "slurm", "id": "42"}')
+    assert state_where(pid=gone_pid) == "queued"
 
 
 def test_damaged_files_are_told_and_end_nothing(make_run: MakeRun, tmp_path: Path) -> None:

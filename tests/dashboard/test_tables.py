@@ -29,7 +29,10 @@ def content() -> dict[str, Any]:
         "warning": None,
         "notes": ["Two seeds."],
         "columns": {"accuracy": {"study": "MQAR", "label": "accuracy ↑", "kind": "metric"}},
-        "rows": [{"group": "rdn", "row": "full", "label": "full"}, {"group": "rdn", "row": "none", "label": "none"}],
+        "rows": [
+            {"group": "rdn", "group_label": "Residual DeltaNet", "row": "full", "label": "full"},
+            {"group": "rdn", "group_label": "Residual DeltaNet", "row": "none", "label": "none"},
+        ],
         "cells": [
             {**cell, **numbers, "best": True, "mark": "better", "difference": difference, "runs": [run(0), run(1)]}
         ],
@@ -51,7 +54,7 @@ def test_a_cell_and_its_runs(results: Path) -> None:
     assert problems == []
     assert (table.name, table.figure, table.columns) == ("small/cpu", "figure.png", [("MQAR", "accuracy ↑")])
     ((name, (full, none)),) = table.groups
-    assert (name, full.label, none.cells) == ("RDN", "full", [None])
+    assert (name, full.label, none.cells) == ("Residual DeltaNet", "full", [None])
     (cell,) = full.cells
     assert cell is not None
     assert (cell.text, cell.mark, cell.best) == ("0.505 ± 0.007", "▲", True)
@@ -68,6 +71,13 @@ def test_the_page_leads_from_a_cell_to_its_runs(
     assert '<a href="runs/study/rdn-full-mqar-00000001/seed1.html">mqar seed 1</a>' in page
     assert "seed0.html" not in page
     assert (site / "results/small/cpu/figure.png").read_bytes() == b"a picture"
+
+
+def test_groups_without_a_label_are_called_by_their_keys(results: Path) -> None:
+    rows = [{"group": group, "row": "full", "label": "full"} for group in ("rdn", "linear_attention")]
+    (results / "small/cpu/cells.json").write_text(json.dumps({**content(), "rows": rows}))
+    ((table,), _) = read_tables(results, {})
+    assert [name for name, _ in table.groups] == ["rdn", "linear_attention"]
 
 
 def test_reported_numbers_name_their_source(results: Path) -> None:
@@ -102,5 +112,6 @@ def test_a_damaged_table_is_told(results: Path) -> None:
 def test_the_tables_of_this_repository_are_readable() -> None:
     tables, problems = read_tables(RESULTS, {})
     assert problems == []
-    assert "ablation/cpu" in [table.name for table in tables]
+    names = {table.name: [name for name, _ in table.groups] for table in tables}
+    assert names["ablation/cpu"] == ["RLA", "RDN"]
     assert all(rows for table in tables for _, rows in table.groups)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
+import sys
 import threading
 import time
 
 import pytest
 import torch
 
-from rla_exp.data import build_data
+from rla_exp.data import build_data, cache
 from rla_exp.data.cache import cached_folder
 from rla_exp.errors import DataError
 
@@ -115,6 +117,17 @@ def test_only_one_of_several_builds(tmp_path):
         worker.join()
     assert built == [1]
     assert infos == [{"count": 100}] * 4
+
+
+def test_a_system_without_flock_builds_without_waiting(tmp_path, monkeypatch):
+    # an import of None fails, as that of fcntl does on Windows
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    spec = importlib.util.spec_from_file_location("cache_of_windows", cache.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.fcntl is None
+    assert module.cached_folder(tmp_path / "a", build) == {"count": 100}
+    assert module.cached_folder(tmp_path / "a", refuse) == {"count": 100}
 
 
 @pytest.mark.parametrize("kind", ["corpora", "tokens", "tokenizers"])

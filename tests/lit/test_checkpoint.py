@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from rla_exp.errors import RunError
-from rla_exp.lit.checkpoint import AtomicCheckpointIO, newest_checkpoint
+from rla_exp.lit.checkpoint import AtomicCheckpointIO, newest_checkpoint, remove_unfinished
 
 
 def save(folder: Path, module: nn.Module, step: int) -> None:
@@ -49,6 +50,22 @@ def test_last_and_the_one_before_are_kept(tmp_path: Path, module: nn.Module) -> 
     # a crash between the two renames
     (tmp_path / "last.ckpt").unlink()
     assert newest_checkpoint(tmp_path, module) == (tmp_path / "previous.ckpt", 2)
+
+
+def test_what_killed_processes_left_is_removed(
+    tmp_path: Path, module: nn.Module, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, module, 1)
+    save(tmp_path, module, 2)
+    (tmp_path / "last.ckpt.damaged").write_bytes(b"0")
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    for pid in (17, 4711):
+        (tmp_path / f".last.ckpt.{pid}").write_bytes(b"half of a checkpoint")
+    with caplog.at_level(logging.WARNING, "rla_exp"):
+        remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
+    assert newest_checkpoint(tmp_path, module) == (tmp_path / "last.ckpt", 2)
+    assert sorted(re.findall(r"\.last\.ckpt\.\d+", caplog.text)) == [".last.ckpt.17", ".last.ckpt.4711"]
 
 
 @pytest.mark.parametrize("harm", [damage_middle, truncate, empty])

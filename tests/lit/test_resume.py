@@ -155,10 +155,16 @@ def test_crash_goes_on_from_the_last_checkpoint(
     assert status is not None
     assert (status.state, status.error) == ("failed", "OSError: the disk is gone")
     assert [line["step"] for line in folder.read_metrics()] == [1, 2, 3, 4, 5]
+    # of a process killed while it wrote
+    (folder.checkpoints / ".last.ckpt.4711").write_bytes(b"half of a checkpoint")
     resumed = outcome(tmp_path, composed)
+    status = folder.read_status()
+    assert status is not None
+    assert (status.state, status.first_step, status.step) == ("done", 3, 8)
     log = (folder.path / "log.txt").read_text()
     assert "starting from step 3 of 8" in log
     assert 'raise OSError("the disk is gone")' in log
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["last.ckpt"]
     folder.path.rename(tmp_path / "resumed")
     whole = outcome(tmp_path, composed)
     assert resumed[1].metrics == whole[1].metrics

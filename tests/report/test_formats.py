@@ -79,6 +79,7 @@ def test_cells_lead_back_to_their_runs(table: Table) -> None:
         False,
     )
     assert content["notes"] == notes(table)
+    assert [row["group_label"] for row in content["rows"]] == ["RLA"] * 3 + ["RDN"] * 3
     assert len(content["cells"]) == 6 * 6
     cell = next(
         c for c in content["cells"] if (c["group"], c["row"], c["column"]) == ("rla", "value_state", "accuracy")

@@ -105,6 +105,7 @@ def test_numbers_for_other_programs(spec: KernelSpec, benchmarks: Path) -> None:
     # 4096 tokens in 2 ms
     assert (values["fwd@1x4096x16:ms"], values["fwd@1x4096x16:tokens_per_s"]) == ("2.0", "2048000.0")
     content = json.loads(files["cells.json"])
+    assert ("rdn", "RDN") in [(row["group"], row["group_label"]) for row in content["rows"]]
     cell = next(c for c in content["cells"] if (c["group"], c["column"]) == ("rdn", "fwd@1x4096x16"))
     assert (cell["values"]["ms"], cell["values"]["peak_mib"], cell["runs"]) == (2.0, 100.0, [])
 

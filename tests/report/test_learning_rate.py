@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rla_exp.config import compose
 from rla_exp.errors import ConfigError
 from rla_exp.report import RunRequest, TableSpec, collect
 from rla_exp.report.caption import notes
 from rla_exp.report.cells import to_cells
 from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
+from rla_exp.report.spec_file import LearningRateRule
 
 RULE = """
     learning_rates:
@@ -64,6 +67,38 @@ def test_the_runs_of_a_choice_are_ordinary_ones_only_shorter(spec: TableSpec) ->
     assert [run.setting("optim.lr") for run in runs[:3]] == ["0.001", "0.01", "0.1"]
     assert runs[0].label == "rla/full mqar lr 0.001 seed 0"
     assert [run.seed for run in runs] == [0] * 12 + [1] * 12
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kept"),
+    [
+        # candidates have 8 of 32 steps
+        ("trainer.diagnostics_every=8", "8"),
+        ("trainer.diagnostics_every=9", "null"),
+        ("trainer.diagnostics_every=null", "null"),
+        # every 200 steps by conf/trainer/gpu.yaml, never by cpu.yaml
+        ("trainer=gpu", "null"),
+        ("trainer=cpu", None),
+        ("trainer=gpu, trainer.diagnostics_every=4", "4"),
+    ],
+)
+def test_diagnostics_that_would_never_come_are_left_out(
+    tables: Path, spec: TableSpec, overrides: str, kept: str | None
+) -> None:
+    path = tables / f"{spec.name}.yaml"
+    path.write_text(path.read_text().replace("trainer.max_steps=10", f"trainer.max_steps=32, {overrides}"))
+    runs = selection_runs(TableSpec.load("small", "large", folder=tables))
+    assert {run.setting("trainer.max_steps") for run in runs} == {"8"}
+    assert {run.setting("trainer.diagnostics_every") for run in runs} == {kept}
+
+
+def test_short_candidates_with_the_trainers_own_diagnostics_are_runs() -> None:
+    spec = TableSpec.load("backbones", "gpu")
+    # 916 steps of which a candidate has 183; trainer=gpu has diagnostics every 200, which compose would refuse
+    rule = LearningRateRule(candidates=[1e-3, 1e-2], seeds=[0], share=0.2, metric="valid/loss", direction="min")
+    runs = selection_runs(replace(spec, rules={"text_small": rule}))
+    trainer = compose(runs[0].overrides).config.trainer
+    assert (trainer.max_steps, trainer.diagnostics_every) == (183, None)
 
 
 def test_the_best_mean_on_validation_data_is_chosen(spec: TableSpec, tmp_path: Path) -> None:

@@ -7,16 +7,18 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from rla_exp.cli.train import main
-from rla_exp.runs import RunFolder, read_result
-from rla_exp.sweep import Event, Job, Tick, run_jobs
-from rla_exp.sweep.cluster import ClusterSettings, ClusterWorkers, make_executor
+from rla_exp.runs import RunFolder, Status, read_result
+from rla_exp.sweep import Event, Job, Tick, cluster, run_jobs
+from rla_exp.sweep.cluster import ClusterSettings, ClusterWorkers, _Submitted, make_executor
 from rla_exp.sweep.plan import compose_runs, plan_jobs
 
 MakeJob = Callable[..., Job]
@@ -78,6 +80,23 @@ def test_an_interrupted_sweep_waits_for_checkpoints(make_job: MakeJob, on_cluste
     status = RunFolder(job.folder).read_status()
     assert status.state == "interrupted"
     assert int((job.folder / "checkpoint").read_text()) == status.step
+
+
+def test_a_status_that_vanishes_stops_no_other_process(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, handle = make_job("a"), Mock()
+    workers = ClusterWorkers([job], 1, settings=ClusterSettings(cluster="local", folder=tmp_path / "submitit"))
+    workers.submitted[job.folder] = _Submitted(job, handle, 0.0)
+    killed: list[tuple[int, signal.Signals]] = []
+    monkeypatch.setattr(cluster.os, "kill", lambda pid, number: killed.append((pid, number)))
+    read: Iterator[Status | None] = chain([Status(state="running", pid=4711)], repeat(None))
+    monkeypatch.setattr(cluster, "read_status", lambda _folder: next(read))
+    workers.stop(signal.SIGINT)
+    assert (killed, handle.cancel.call_count) == ([(4711, signal.SIGINT)], 0)
+    # there is no status any more: nothing is known to run, so the job leaves the queue
+    workers.stop(signal.SIGINT)
+    assert (killed, handle.cancel.call_count) == ([(4711, signal.SIGINT)], 1)
 
 
 def fake_slurm(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Path:

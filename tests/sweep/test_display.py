@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
-from rla_exp.runs import RunFolder, Status
+from rla_exp.runs import RunFolder, RunState, Status
 from rla_exp.sweep import JobElsewhere, JobEnded, JobOutcome, JobReleased, JobStarted, Stopping, Tick, display
 from rla_exp.sweep import progress as progress_file
 from rla_exp.sweep.display import LiveDisplay, PlainDisplay, duration, sweep_display
@@ -41,10 +41,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def running(job: object, step: int) -> None:
+def running(job: object, step: int, first_step: int | None = 0, state: RunState = "running") -> None:
     folder = RunFolder(job.folder)
     folder.create()
-    folder.write_status(Status(state="running", step=step, max_steps=100, loss=0.5, tokens_per_s=12345.6))
+    folder.write_status(
+        Status(state=state, step=step, max_steps=100, first_step=first_step, loss=0.5, tokens_per_s=12345.6)
+    )
 
 
 def test_progress_tells_the_time_left(make_job: MakeJob, clock: list[float]) -> None:
@@ -68,6 +70,52 @@ def test_progress_tells_the_time_left(make_job: MakeJob, clock: list[float]) -> 
     # 20 steps in the 10 seconds since its first status: 60 more take 30 seconds
     assert entry.seconds_left == 30
     assert progress.seconds_left([entry]) == pytest.approx(50 * 1.6 / 1.4)
+
+
+def test_time_left_counts_from_where_a_run_was_taken_up(make_job: MakeJob, clock: list[float]) -> None:
+    jobs = [make_job(name) for name in "abc"]
+    progress = SweepProgress(3)
+    running(jobs[0], 83, first_step=0, state="queued")
+    progress.note(JobStarted(jobs[0]))
+    # the process has begun and has not read its checkpoint
+    running(jobs[0], 0, first_step=None)
+    (entry,) = progress.running()
+    assert (entry.share, entry.share_here, entry.seconds_left) == (0, 0, None)
+    clock[0] += 5
+    running(jobs[0], 80, first_step=80)
+    (entry,) = progress.running()
+    assert (entry.share, entry.share_here, entry.seconds_left) == (0.8, 0, None)
+    assert progress.seconds_left([entry]) is None
+    clock[0] += 20
+    running(jobs[0], 95, first_step=80)
+    (entry,) = progress.running()
+    # 15 steps in 20 seconds
+    assert (entry.share, entry.seconds_left) == (0.95, pytest.approx(20 * 5 / 15))
+    assert entry.share_here == pytest.approx(0.15)
+    # 0.15 runs took 25 seconds, and 2.05 are left; with the 80 steps before it would say 54 seconds
+    assert progress.seconds_left([entry]) == pytest.approx(25 * 2.05 / 0.15)
+    clock[0] += 5
+    running(jobs[0], 100, first_step=80, state="done")
+    progress.note(JobEnded(JobOutcome(job=jobs[0], state="done", seconds=30)))
+    assert progress.seconds_left([]) == pytest.approx(30 * 2 / 0.2)
+    # over before anybody looked, and gone on from step 50
+    progress.note(JobStarted(jobs[1]))
+    running(jobs[1], 100, first_step=50, state="done")
+    clock[0] += 40
+    progress.note(JobEnded(JobOutcome(job=jobs[1], state="done", seconds=40)))
+    assert progress.seconds_left([]) == pytest.approx(70 * 1 / 0.7)
+
+
+def test_what_another_sweep_did_before_is_not_counted(make_job: MakeJob, clock: list[float]) -> None:
+    jobs = [make_job(name) for name in "ab"]
+    progress = SweepProgress(2)
+    running(jobs[0], 60, first_step=10)
+    progress.note(JobElsewhere(jobs[0]))
+    clock[0] += 10
+    running(jobs[0], 80, first_step=10)
+    (entry,) = progress.running()
+    assert entry.share_here == pytest.approx(0.2)
+    assert progress.seconds_left([entry]) == pytest.approx(10 * 1.2 / 0.2)
 
 
 def test_plain_lines(make_job: MakeJob, clock: list[float]) -> None:

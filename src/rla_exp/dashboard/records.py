@@ -10,13 +10,14 @@ from typing import Any, Literal, TypeVar
 from rla_exp.errors import RunError
 from rla_exp.runs import Result, RunFolder, Status
 from rla_exp.runs.evaluations import Score, read_scores
-from rla_exp.runs.folder import CONFIG_FILE, STATUS_FILE
+from rla_exp.runs.folder import CLUSTER_JOB_FILE, CONFIG_FILE, STATUS_FILE
 from rla_exp.runs.log import LOG_FILE
 from rla_exp.runs.metrics import METRICS_FILE
 from rla_exp.runs.result import RESULT_FILE
 
 State = Literal["queued", "running", "died", "interrupted", "failed", "done", "unknown"]
-"""`died`: status.json says running and nobody holds the run's lock. `unknown`: there is no readable status."""
+"""`died`: status.json says running and nobody holds the run's lock. `interrupted` is also a run that waits for a sweep
+of this machine that is gone. `unknown`: there is no readable status."""
 
 FILES = (CONFIG_FILE, STATUS_FILE, RESULT_FILE, METRICS_FILE)
 """A folder `seed<k>` with one of these is a run's."""
@@ -131,6 +132,9 @@ def _state(folder: RunFolder, status: Status | None, result: Result | None) -> S
         return "unknown"
     if status.state == "running" and not folder.is_locked():
         return "died"
+    if status.state == "queued" and status.is_writer_gone() and not folder.is_locked():
+        # what a cluster has in its queue outlives the sweep that submitted it
+        return "queued" if (folder.path / CLUSTER_JOB_FILE).exists() else "interrupted"
     return status.state
 
 

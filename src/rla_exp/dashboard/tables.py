@@ -101,12 +101,17 @@ def _table(name: str, folder: Path, content: Mapping[str, Any], pages: Mapping[s
         notes=list(content.get("notes", [])),
         columns=[(column["study"], column["label"]) for column in columns.values()],
         groups=[
-            (str(group).upper(), [row(entry) for entry in entries])
-            for group, entries in groupby(content["rows"], key=lambda entry: entry["group"])
+            (label, [row(entry) for entry in entries]) for (_, label), entries in groupby(content["rows"], key=_group)
         ],
         figure=next((figure for figure in FIGURES if figure in files), None),
         files=files,
     )
+
+
+def _group(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Key and label of the group that a row is in; files of earlier versions have the key alone."""
+    key = str(row["group"])
+    return key, str(row.get("group_label", key))
 
 
 def _cell(cell: Mapping[str, Any], pages: Mapping[str, str], sources: Mapping[str, str]) -> ShownCell:

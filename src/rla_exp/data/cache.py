@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -15,6 +14,11 @@ from typing import Any
 
 from rla_exp.errors import DataError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 logger = logging.getLogger(__name__)
 
 INFO, MANIFEST = "info.json", "manifest.json"
@@ -26,7 +30,8 @@ def cached_folder(folder: Path, build: Callable[[Path], Info]) -> Info:
 
     `build(partial)` writes its files into an empty folder and returns what readers must know about them (JSON).
     The folder appears only when complete, with the size and sha256 of every file; both are checked here each time.
-    Of several processes that need the same folder one builds it and the others wait.
+    Of several processes that need the same folder one builds it and the others wait; on Windows, which has no `flock`,
+    nothing makes them wait.
 
     Raises:
         DataError: the folder cannot be written.
@@ -92,7 +97,8 @@ def _describe(path: Path) -> dict[str, int | str]:
 def _lock(path: Path) -> Iterator[None]:
     # the kernel drops the lock with the process, so a killed one leaves nothing to clean up
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

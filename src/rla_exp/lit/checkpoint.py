@@ -62,6 +62,16 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove from `folder` what processes left that were killed while they wrote a checkpoint.
+
+    Only for the holder of the run's lock: nobody else writes there then.
+    """
+    for path in folder.glob(f".{LAST}.*"):
+        logger.warning("removing %s, which a process was killed writing", path)
+        remove_quietly(path)
+
+
 class FoundCheckpoint(NamedTuple):
     """A checkpoint to go on from."""
 

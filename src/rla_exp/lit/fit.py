@@ -18,7 +18,7 @@ from rla_exp.data import CorpusFingerprint, build_data
 from rla_exp.data.text import TextData
 from rla_exp.data.tokenizer import Tokenizer
 from rla_exp.lit.callbacks import Diagnostics, Evaluation, Measure, Progress, SelfChecks, StepEnd
-from rla_exp.lit.checkpoint import PREVIOUS, AtomicCheckpointIO, newest_checkpoint
+from rla_exp.lit.checkpoint import PREVIOUS, AtomicCheckpointIO, newest_checkpoint, remove_unfinished
 from rla_exp.lit.datamodule import longest_sequence, make_datamodule
 from rla_exp.lit.device import DeviceType, compute_settings
 from rla_exp.lit.live_status import LiveStatus
@@ -64,12 +64,13 @@ def fit(
             tokenizer.save(folder.tokenizer)
         model = build_model(config.model, data.vocab_size, config.seed)
         module = LanguageModule(model, config)
+        remove_unfinished(folder.checkpoints)
         checkpoint = newest_checkpoint(folder.checkpoints, module)
         step = 0 if checkpoint is None else checkpoint.step
         logger.info("starting from step %d of %d", step, config.trainer.max_steps)
         folder.drop_metrics_after(step)
         sources = folder.write_environment(composed.overrides, device, resumes=checkpoint is not None)
-        status.step = step
+        status.step = status.first_step = step
         status.write("running")
         with wandb_mirror(config, folder, composed.resolved) as mirror:
             recorder = Recorder(folder, mirror)

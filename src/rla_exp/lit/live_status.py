@@ -17,6 +17,7 @@ class LiveStatus:
     folder: RunFolder
     max_steps: int
     step: int = 0
+    first_step: int | None = None
     loss: float | None = None
     tokens_per_s: float | None = None
     _written: float = -float("inf")
@@ -35,6 +36,7 @@ class LiveStatus:
                 state=state,
                 step=self.step,
                 max_steps=self.max_steps,
+                first_step=self.first_step,
                 loss=self.loss,
                 tokens_per_s=self.tokens_per_s,
                 error=error,

@@ -39,7 +39,10 @@ def to_cells(table: Table) -> dict[str, Any]:
             key: {"study": study, "label": label, "kind": spec.columns[key].kind}
             for key, (study, label) in headers(table).items()
         },
-        "rows": [{"group": row.group, "row": row.key, "label": row.label} for row in spec.rows],
+        "rows": [
+            {"group": row.group, "group_label": row.group_label, "row": row.key, "label": row.label}
+            for row in spec.rows
+        ],
         "cells": [
             _cell(table, cell) for row in spec.rows for cell in (table.cells[row.id, key] for key in spec.columns)
         ],

@@ -200,7 +200,12 @@ def _cells(table: KernelTable) -> dict[str, Any]:
             for column in table.columns
         },
         "rows": [
-            {"group": row.op, "row": f"{row.device}/{row.implementation}", "label": row.implementation}
+            {
+                "group": row.op,
+                "group_label": _names(table, row)[0],
+                "row": f"{row.device}/{row.implementation}",
+                "label": row.implementation,
+            }
             for row in table.rows
         ],
         "cells": cells,

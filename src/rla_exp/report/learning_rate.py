@@ -6,8 +6,12 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import yaml
+
+from rla_exp.config import conf_dir
 from rla_exp.errors import ConfigError
 from rla_exp.report.outcome import Outcome, read_outcome
 from rla_exp.report.spec import RunRequest, TableSpec, merge_overrides
@@ -84,9 +88,26 @@ def _overrides(
     if "trainer.max_steps" not in settings:
         raise ConfigError([f"table {spec.name}: learning_rates.{study} needs trainer.max_steps among the overrides"])
     steps = max(1, round(rule.share * int(settings["trainer.max_steps"])))
-    # what comes every so many steps of the whole run may never come in a part of it; both come at the end
-    at_end = ["trainer.validate_every=null", "trainer.checkpoint_every=null"]
-    return merge_overrides(merged, [*at_end, f"trainer.max_steps={steps}", f"optim.lr={lr:g}", f"seed={seed}"])
+    # what comes every so many steps of the whole run may never come in a part of it; the first two come at the end
+    left_out = ["trainer.validate_every=null", "trainer.checkpoint_every=null"]
+    if _diagnostics_every(settings) > steps:
+        # those that come stay: without them a run would be another one than those that are finished
+        left_out.append("trainer.diagnostics_every=null")
+    return merge_overrides(merged, [*left_out, f"trainer.max_steps={steps}", f"optim.lr={lr:g}", f"seed={seed}"])
+
+
+def _diagnostics_every(settings: Mapping[str, str]) -> int:
+    """Steps between diagnostics, by the overrides or the file of conf/trainer that they name; 0: there are none."""
+    every = settings.get("trainer.diagnostics_every", _trainer_diagnostics_every(settings.get("trainer")))
+    return int(every) if every.isdecimal() else 0
+
+
+@cache
+def _trainer_diagnostics_every(name: str | None) -> str:
+    file = conf_dir() / "trainer" / f"{name}.yaml"
+    # a wrong name is told when the run is composed
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return str(content.get("diagnostics_every"))
 
 
 def _choose(row: str, study: str, rule: LearningRateRule, runs: Sequence[Outcome]) -> Choice:

@@ -8,6 +8,7 @@ result.json        written last: a run that has one is finished
 checkpoints/       last.ckpt and the one before
 tokenizer/         tokenizer.json, where text is not read as bytes
 log.txt            what it said
+cluster_job.json   the job that a cluster was given it as
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from rla_exp.runs.status import Status
 CONFIG_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"
 STATUS_FILE = "status.json"
+CLUSTER_JOB_FILE = "cluster_job.json"
 CHECKPOINT_FOLDER = "checkpoints"
 # of libyaml, where it is there: as safe, and ten times as fast over hundreds of runs
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -23,6 +23,8 @@ class Status:
     """Optimizer steps taken."""
     max_steps: int = 0
     """Optimizer steps planned."""
+    first_step: int | None = None
+    """The step that this start went on from; None before its checkpoint is read."""
     loss: float | None = None
     """Last training loss, nats a scored token."""
     tokens_per_s: float | None = None
@@ -33,6 +35,23 @@ class Status:
     host: str = field(default_factory=socket.gethostname)
     updated: float = field(default_factory=time.time)
     """Seconds since the epoch (time.time) when this was written."""
+
+    def is_writer_gone(self) -> bool:
+        """Whether the process that wrote this is known to be gone: one of this host whose id nobody has now.
+
+        An id that another process has by now counts as alive.
+        """
+        # on Windows signal 0 is no question, it is Ctrl-C
+        if self.host != socket.gethostname() or os.name == "nt":
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+        except OSError:
+            # there, and another user's
+            return False
+        return False
 
     def to_json(self) -> dict[str, Any]:
         """As status.json holds it."""

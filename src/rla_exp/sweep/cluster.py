@@ -18,13 +18,12 @@ from typing import Any, Literal
 
 from rla_exp.errors import ConfigError, RunError
 from rla_exp.runs.files import read_json, write_json
+from rla_exp.runs.folder import CLUSTER_JOB_FILE
 from rla_exp.sweep.cluster_job import ClusterJob
 from rla_exp.sweep.ending import Ending
 from rla_exp.sweep.job import Job
 from rla_exp.sweep.recorded import is_finished, read_status
 from rla_exp.sweep.workers import Ended
-
-JOB_FILE = "cluster_job.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,7 @@ class ClusterWorkers:
             # submitit's local jobs are known to their parent only
             return False
         with suppress(RunError):
-            found = read_json(job.folder / JOB_FILE)
+            found = read_json(job.folder / CLUSTER_JOB_FILE)
             if found is not None and str(found.get("id", "")).isdigit():
                 handle: Any = self.submitit.SlurmJob(folder=self.settings.folder.resolve(), job_id=str(found["id"]))
                 if not handle.done(force_check=True) and handle.state != "UNKNOWN":
@@ -93,7 +92,7 @@ class ClusterWorkers:
         try:
             executor = make_executor(job, self.settings)
             handle = executor.submit(ClusterJob(job.work, job.folder, job.threads))
-            write_json(job.folder / JOB_FILE, {"cluster": self.settings.cluster, "id": handle.job_id})
+            write_json(job.folder / CLUSTER_JOB_FILE, {"cluster": self.settings.cluster, "id": handle.job_id})
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             raise RunError(f"the cluster did not take it: {error}") from error
         self.submitted[job.folder] = _Submitted(job, handle, time.monotonic())
@@ -112,15 +111,16 @@ class ClusterWorkers:
     def stop(self, number: signal.Signals) -> None:
         """Running jobs write their checkpoints and end (killed: at once); waiting ones leave the queue."""
         for entry in self.submitted.values():
-            if number == signal.SIGKILL or not _is_running(entry):
+            # read once: a file that is gone a moment later must not take the process id with it
+            status = read_status(entry.job.folder)
+            if number == signal.SIGKILL or status is None or status.state != "running":
                 entry.handle.cancel(check=False)
             elif self.settings.cluster == "slurm":
                 # to the process itself, not to the batch script around it
                 subprocess.run(["scancel", "--signal=INT", entry.handle.job_id], check=False, timeout=60)
             else:
-                status = read_status(entry.job.folder)
                 with suppress(ProcessLookupError):
-                    os.kill(status.pid if status is not None else 0, signal.SIGINT)
+                    os.kill(status.pid, signal.SIGINT)
 
 
 def make_executor(job: Job, settings: ClusterSettings) -> Any:
@@ -152,11 +152,6 @@ def make_executor(job: Job, settings: ClusterSettings) -> Any:
             **{f"slurm_{key}": value for key, value in named.items() if value is not None},
         )
     return executor
-
-
-def _is_running(entry: _Submitted) -> bool:
-    status = read_status(entry.job.folder)
-    return status is not None and status.state == "running"
 
 
 def _ending(entry: _Submitted) -> Ending:
