@@ -6,12 +6,12 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rla_exp.errors import ConfigError
-from rla_exp.report import TableSpec
+from rla_exp.report import MixedRunsError, TableSpec
 from rla_exp.report.caption import notes
 from rla_exp.report.cells import to_cells
 from rla_exp.report.columns import MetricColumn, TraceColumn, selection_metric
@@ -61,12 +61,23 @@ def lines(runs: Runs, row: str, seed: int, points: list[tuple[int, float, float 
     (runs.folder(row, "mqar", seed) / "metrics.jsonl").write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
-def evaluate(runs: Runs, row: str, seed: int, accuracy: float, metric: str = "accuracy") -> None:
+def evaluate(
+    runs: Runs,
+    row: str,
+    seed: int,
+    accuracy: float,
+    metric: str = "accuracy",
+    data: str = "generated",
+    sources: str = "abc",
+    **settings: Any,
+) -> None:
     folder = runs.folder(row, "mqar", seed) / "evaluations"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     score = {"value": accuracy, "stderr": None, "higher_is_better": True}
-    task = {"version": 1, "n": 10, "seconds": 1.0, "data": "generated", "details": [], "metrics": {metric: score}}
-    content = {"suite": "niah", "settings": {}, "provenance": {}, "tasks": {"single": task}}
+    task = {"version": 1, "n": 10, "seconds": 1.0, "data": data, "details": [], "metrics": {metric: score}}
+    settings = {"context": "full", "limit": None, "step": 100, "checkpoint_sha256": f"{row}{seed}"} | settings
+    provenance = {"sources": sources, "device": "a CPU"}
+    content = {"suite": "niah", "settings": settings, "provenance": provenance, "tasks": {"single": task}}
     (folder / "niah.json").write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -135,6 +146,33 @@ def test_a_run_that_is_not_evaluated_is_missing_in_that_column_alone(more: Runs)
     assert (difference.n, difference.mean) == (2, pytest.approx(0.5))
     # while a number is missing, nothing is best
     assert not any(cells[row, "needle"].best for row in ("rla/rdn", "rla/no_clip"))
+
+
+@pytest.mark.parametrize(
+    ("other", "usual", "unusual"),
+    [
+        ({"limit": 2}, "limit None", "limit 2"),
+        ({"step": 10}, "step 100", "step 10"),
+        ({"context": "windowed(64)", "limit": 1}, "context full, limit None", "context windowed(64), limit 1"),
+        ({"data": "files:1f"}, "documents of single generated", "documents of single files:1f"),
+        ({"sources": "xyz"}, "evaluated by sources abc", "evaluated by sources xyz"),
+    ],
+)
+def test_scores_under_other_conditions_are_not_put_beside_each_other(
+    more: Runs, other: dict[str, Any], usual: str, unusual: str
+) -> None:
+    for seed in range(3):
+        evaluate(more, "rla/rdn", seed, 0.5)
+    assert "scores of niah: context full, limit None." in notes(more.collect())[-1]
+    evaluate(more, "rla/rdn", 2, 0.5, **other)
+    with pytest.raises(MixedRunsError) as caught:
+        more.collect()
+    differs = f"scores of niah differs: {usual} (2 runs), {unusual} (1 run)"
+    lines = str(caught.value).splitlines()
+    assert lines[1] == f"  - {differs}; not {usual}:"
+    assert lines[2].endswith(f"/seed2 ({unusual})")
+    assert lines[3].startswith("Remove evaluations/niah.json in these runs' folders and run the table again, ")
+    assert any(differs in note for note in notes(more.collect(mixed=True)) if note.startswith("MIXED"))
 
 
 def test_a_score_that_an_evaluation_lacks_is_refused(more: Runs) -> None:

@@ -106,7 +106,8 @@ def _traces(table: Table) -> list[str]:
             )
         if isinstance(column, DivergedColumn):
             said.append(f"{column.label}: runs that met a loss, gradient or result that is not finite.")
-    return said
+    # two studies may have columns alike
+    return list(dict.fromkeys(said))
 
 
 def _reported(table: Table) -> list[str]:

@@ -7,17 +7,14 @@ from collections.abc import Sequence
 from rla_exp.errors import RunError
 from rla_exp.report.finished_runs import FinishedRun
 from rla_exp.report.outcome import MixedRunsError
-from rla_exp.runs.evaluations import Evaluation, read_evaluation
-
-# settings that tell which model was evaluated, not how
-_OF_THE_MODEL = {"checkpoint", "checkpoint_sha256", "step"}
+from rla_exp.runs.evaluations import OF_THE_MODEL, Evaluation, differing_conditions, read_evaluation
 
 
 def read_evaluations(runs: Sequence[FinishedRun], suite: str, *, mixed: bool = False) -> list[Evaluation]:
     """Each run's evaluation.
 
     Args:
-        mixed: take evaluations under different settings together.
+        mixed: take evaluations under different conditions together.
 
     Raises:
         RunError: a run is not evaluated with the suite, or its file is damaged.
@@ -29,8 +26,7 @@ def read_evaluations(runs: Sequence[FinishedRun], suite: str, *, mixed: bool = F
         if evaluation is None:
             raise RunError(f"{run.path} has no {suite} yet: python scripts/evaluate.py run={run.path} eval={suite}")
         evaluations.append(evaluation)
-    keys = {key for evaluation in evaluations for key in evaluation.settings} - _OF_THE_MODEL
-    differing = [key for key in sorted(keys) if len({str(found.settings.get(key)) for found in evaluations}) > 1]
+    differing = differing_conditions(evaluations, but=OF_THE_MODEL)
     if differing and not mixed:
         raise MixedRunsError(
             f"the evaluations with {suite} differ in their {', '.join(differing)} and do not compare; "

@@ -12,7 +12,7 @@ from rla_exp.errors import NonFiniteError, UserError
 from rla_exp.report.columns import ScoreColumn, TraceColumn
 from rla_exp.report.spec import RunRequest, TableSpec
 from rla_exp.runs import RunFolder
-from rla_exp.runs.evaluations import read_scores
+from rla_exp.runs.evaluations import Evaluation, conditions, differing_conditions, read_evaluation
 
 
 class MixedRunsError(UserError):
@@ -33,10 +33,20 @@ class Outcome:
     error: str | None = None
     diverged: bool = False
     """It failed because a loss or gradient was not finite: a finding, no fault."""
-    scores: Mapping[str, float] = field(default_factory=dict)
-    """Of the evaluation suites that the table shows, by eval/<suite>/<task>/<metric>."""
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    """By suite, where the table shows scores."""
     lines: Sequence[Mapping[str, Any]] = ()
     """Of metrics.jsonl, where the table shows what happened over training."""
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """By eval/<suite>/<task>/<metric>, as columns name them."""
+        return {
+            f"eval/{suite}/{task}/{metric}": score.value
+            for suite, evaluation in self.evaluations.items()
+            for task, found in evaluation.tasks.items()
+            for metric, score in found.metrics.items()
+        }
 
 
 def read_outcomes(spec: TableSpec, folders: Mapping[RunRequest, Path]) -> list[Outcome]:
@@ -46,7 +56,7 @@ def read_outcomes(spec: TableSpec, folders: Mapping[RunRequest, Path]) -> list[O
         _with_more(
             read_outcome(request, folders.get(request)),
             folders.get(request),
-            scored=bool(spec.score_tasks(request.study)),
+            suites=list(spec.score_tasks(request.study)),
             traced=request.study in traced,
         )
         for request in spec.runs()
@@ -79,11 +89,12 @@ def read_outcome(request: RunRequest, path: Path | None) -> Outcome:
     )
 
 
-def _with_more(run: Outcome, path: Path | None, *, scored: bool, traced: bool) -> Outcome:
+def _with_more(run: Outcome, path: Path | None, *, suites: Sequence[str], traced: bool) -> Outcome:
     if path is None or run.state == "missing":
         return run
-    scores = {key: score.value for key, score in read_scores(path).items()} if scored else {}
-    return replace(run, scores=scores, lines=RunFolder(path).read_metrics() if traced else ())
+    found = {suite: read_evaluation(path, suite) for suite in suites}
+    evaluations = {suite: evaluation for suite, evaluation in found.items() if evaluation is not None}
+    return replace(run, evaluations=evaluations, lines=RunFolder(path).read_metrics() if traced else ())
 
 
 def absent_scores(spec: TableSpec, outcomes: Sequence[Outcome]) -> list[str]:
@@ -98,21 +109,23 @@ def absent_scores(spec: TableSpec, outcomes: Sequence[Outcome]) -> list[str]:
 
 @dataclass(frozen=True)
 class Origin:
-    """The sources, devices or corpora that runs come from (`what` of these), each with its runs."""
+    """The sources, devices, corpora or conditions of scores that runs have (`what` of these), each with its runs."""
 
     what: str
     runs: Mapping[str, Sequence[Outcome]]
+    files: str = "these runs' folders"
+    """What to remove of runs that differ from the others."""
 
     @property
     def is_mixed(self) -> bool:
         return len(self.runs) > 1
 
     def describe(self) -> str:
-        """'device cpu', or 'device differs: cpu (40 runs), NVIDIA H100 (12 runs)'."""
+        """'device cpu', 'scores of niah: limit 1', or 'device differs: cpu (40 runs), NVIDIA H100 (12 runs)'."""
         if not self.is_mixed:
             return f"{self.what} {', '.join(self.runs)}"
         parts = [f"{value} ({len(runs)} run{'s' if len(runs) > 1 else ''})" for value, runs in self.runs.items()]
-        return f"{self.what} differs: {', '.join(parts)}"
+        return f"{self.what.removesuffix(':')} differs: {', '.join(parts)}"
 
 
 def read_origins(spec: TableSpec, outcomes: Iterable[Outcome]) -> list[Origin]:
@@ -128,12 +141,28 @@ def read_origins(spec: TableSpec, outcomes: Iterable[Outcome]) -> list[Origin]:
         # generated data has no corpus
         if set(corpus.runs) - {"none"}:
             origins.append(corpus)
+        origins += [_conditions(suite, runs) for suite in spec.score_tasks(study.key)]
     return origins
+
+
+def _conditions(suite: str, runs: Sequence[Outcome]) -> Origin:
+    """The conditions of a suite's scores: those that differ, or what a reader asks for first."""
+    scored = [run for run in runs if suite in run.evaluations]
+    # each run has a checkpoint of its own
+    differing = differing_conditions((run.evaluations[suite] for run in scored), but={"checkpoint_sha256"})
+
+    def words(run: Outcome) -> str:
+        found = conditions(run.evaluations[suite])
+        shown = [key for key in differing or ("context", "limit", "lm_eval") if key in found]
+        return ", ".join(f"{key} {found[key]}" for key in shown)
+
+    return _origin(f"scores of {suite}:", scored, words, files=f"evaluations/{suite}.json in these runs' folders")
 
 
 def refuse_mixed(origins: Iterable[Origin]) -> None:
     """Raise MixedRunsError naming the runs that differ from the most frequent origin."""
-    problems = []
+    problems: list[str] = []
+    files: list[str] = []
     for origin in origins:
         if origin.is_mixed:
             usual = max(origin.runs, key=lambda value: len(origin.runs[value]))
@@ -141,19 +170,21 @@ def refuse_mixed(origins: Iterable[Origin]) -> None:
             problems += [
                 f"      {run.folder} ({value})" for value, runs in origin.runs.items() if value != usual for run in runs
             ]
+            files.append(origin.files)
     if problems:
         raise MixedRunsError(
             "the runs of this table cannot be compared:\n"
             + "\n".join(problems)
-            + "\nRemove these runs' folders and run the table again, or pass mixed=true to show them all the same."
+            + f"\nRemove {', '.join(dict.fromkeys(files))} and run the table again, or pass mixed=true to show them "
+            "all the same."
         )
 
 
-def _origin(what: str, runs: Iterable[Outcome], value: Callable[[Outcome], str]) -> Origin:
+def _origin(what: str, runs: Iterable[Outcome], value: Callable[[Outcome], str], **more: str) -> Origin:
     by_value: dict[str, list[Outcome]] = {}
     for run in runs:
         by_value.setdefault(value(run), []).append(run)
-    return Origin(what, by_value)
+    return Origin(what, by_value, **more)
 
 
 def _short(sha256: object) -> str:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from rla_exp.errors import RunError
 from rla_exp.runs.files import read_json, write_json
 
 EVALUATION_FOLDER = "evaluations"
+OF_THE_MODEL = frozenset({"checkpoint", "checkpoint_sha256", "step"})
+"""Settings that tell which model was evaluated, not how."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,28 @@ class Evaluation:
     """What the numbers follow from beside the model's code: checkpoint, context rule, tokenizer, limit, versions."""
     provenance: dict[str, Any]
     tasks: dict[str, TaskScores]
+
+
+def conditions(evaluation: Evaluation) -> dict[str, str]:
+    """What the scores follow from, in words: settings, evaluating code and device, each task's version and documents.
+
+    Two evaluations compare where they agree in every condition that both have, those of the model left out
+    (`OF_THE_MODEL`).
+    """
+    found = {key: str(value) for key, value in evaluation.settings.items()}
+    found |= {f"evaluated by {key}": str(evaluation.provenance.get(key)) for key in ("sources", "device")}
+    for name, task in evaluation.tasks.items():
+        found |= {f"version of {name}": str(task.version), f"documents of {name}": task.data}
+    return found
+
+
+def differing_conditions(evaluations: Iterable[Evaluation], but: Collection[str] = ()) -> list[str]:
+    """The conditions in which evaluations differ that have them, those of `but` left out."""
+    values: dict[str, set[str]] = {}
+    for evaluation in evaluations:
+        for key, value in conditions(evaluation).items():
+            values.setdefault(key, set()).add(value)
+    return sorted(key for key, found in values.items() if len(found) > 1 and key not in but)
 
 
 def evaluation_file(run: Path, suite: str) -> Path:
