@@ -22,7 +22,7 @@ TEST_TEXT ?=
 # a folder of local files for evaluation suites, <task>/<split>.jsonl; at SCALE=cpu it brings their columns
 DATA_DIR ?=
 OUT ?=
-# settings of the benchmark: make bench BENCH="quick=true"
+# settings of the benchmarks: BENCH="quick=true" (of the kernels, which are then measured alone), BENCH="models=true sizes=base"
 BENCH ?=
 # test processes; each uses one thread
 WORKERS ?= 2
@@ -70,7 +70,7 @@ fault-test: setup  ## kill a sweep at random until it is done and compare its nu
 test-gpu: setup  ## the tests that need a CUDA GPU
 	$(BIN)/python -m pytest -m gpu
 
-bench: setup  ## run time and memory of the kernels on the GPU at hand, beside the peers that are installed: benchmarks/<gpu>.*
+bench: setup  ## run time and memory of the kernels on the GPU at hand, beside the peers that are installed, then of training whole models: benchmarks/
 	@$(BIN)/python scripts/bench.py $(if $(OUT),out=$(OUT)) $(BENCH)
 
 lint: setup

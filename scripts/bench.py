@@ -1,4 +1,4 @@
-"""Measure run time and memory of the kernels; see --help."""
+"""Measure run time and memory of the kernels and of training whole models; see --help."""
 
 import sys
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rla_exp.cli.bench import main
+from rla_exp.cli import bench as command
+from rla_exp.cli.bench import divide_settings, main
 
 
 def test_wrong_settings_are_answered_together(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,6 +32,62 @@ def test_what_is_not_here_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     assert "backend=triton: the fused kernels need device=cuda" in capsys.readouterr().err
     assert main(["device=cpu", "by=ours,flash_qla"]) == 1
     assert "by=ours,flash_qla: not installed here: flash_qla" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "kernels", "models"),
+    [
+        ([], ["models=false"], ["models=true"]),
+        (["out=there", "limit=9"], ["models=false", "out=there", "limit=9"], ["models=true", "out=there", "limit=9"]),
+        # settings of one alone measure that one
+        (["quick=true", "limit=9"], ["quick=true", "limit=9"], None),
+        (["names=rla", "limit=9"], None, ["models=true", "names=rla", "limit=9"]),
+        (["models=true", "limit=9"], None, ["models=true", "limit=9"]),
+        (["models=false", "limit=9"], ["models=false", "limit=9"], None),
+        # settings of each go to that one
+        (["quick=true", "names=rla", "limit=9"], ["quick=true", "limit=9"], ["models=true", "names=rla", "limit=9"]),
+    ],
+)
+def test_settings_go_to_what_they_belong_to(
+    given: list[str], kernels: list[str] | None, models: list[str] | None
+) -> None:
+    assert divide_settings(given) == (kernels, models)
+
+
+def test_both_are_measured_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[tuple[str, list[str], float | None]] = []
+    monkeypatch.setattr(command, "bench", lambda s, words: measured.append(("kernels", words, s.limit)))
+    monkeypatch.setattr(command, "bench_models", lambda s, words: measured.append(("models", words, s.limit)))
+    assert main(["limit=9"]) == 0
+    assert measured == [
+        ("kernels", ["models=false", "limit=9"], 9.0),
+        ("models", ["models=true", "limit=9"], 9.0),
+    ]
+    # a wrong setting of the models is told before the kernels are measured
+    measured.clear()
+    assert main(["quick=true", "names=rlaa"]) == 1
+    assert measured == []
+
+
+def test_a_setting_of_neither_is_answered_with_those_of_both(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["outt=there"]) == 1
+    shown = capsys.readouterr().err
+    assert "outt=there: there is no setting outt" in shown
+    assert "did you mean out?" in shown
+    assert "quick" in shown
+    assert "batch_tokens" in shown
+
+
+def test_both_on_the_cpu(tmp_path: Path) -> None:
+    kernels = ["ops=rdn", "by=ours", "passes=fwd", "shapes=1x64", "heads=1", "head_dim=16", "seconds=0.001"]
+    models = ["names=rdn", "sizes=tiny", "lengths=32", "batch_tokens=32", "steps=2"]
+    assert main([*kernels, *models, "device=cpu", f"out={tmp_path}"]) == 0
+    (of_kernels,) = tmp_path.glob("*.json")
+    (of_models,) = tmp_path.glob("models/*.json")
+    assert json.loads(of_kernels.read_text())["command"] == f"rla-bench {' '.join(kernels)} device=cpu"
+    content = json.loads(of_models.read_text())
+    assert content["command"] == f"rla-bench models=true {' '.join(models)} device=cpu"
+    assert [(row["model"], row["T"]) for row in content["rows"]] == [("rdn", 32)]
 
 
 def test_a_small_benchmark_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rla_exp.cli import plan as command
 from rla_exp.config import compose
+from rla_exp.config.schema import TextConfig
+from rla_exp.report import TableSpec
 from rla_exp.report.cost import operator_flops, train_flops, train_memory, train_tokens, vocab_size
-from rla_exp.report.plan import format_hours
+from rla_exp.report.plan import PlannedStudy, describe_plan, format_hours, memory_warnings
 
 MQAR = ["model=rdn", "size=tiny", "data=mqar", "trainer=cpu", "trainer.max_steps=10", "optim.warmup_steps=0"]
 
@@ -27,8 +31,6 @@ def test_tokens_of_a_run() -> None:
 
 
 def test_the_paper_trains_on_100_billion_tokens() -> None:
-    from rla_exp.report import TableSpec
-
     run = TableSpec.load("backbones", "paper").runs()[0]
     assert train_tokens(compose(run.overrides).config) == pytest.approx(1e11, rel=1e-4)
 
@@ -80,6 +82,64 @@ def test_the_plan_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "(assumed: 3.0e+14 FLOP/s)" in shown
     assert "in all: 24 runs, 24 to do, 1.20T tokens, about" in shown
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("table", ["ablation", "backbones", "clip", "recall", "stability"])
+def test_no_job_at_the_papers_scale_needs_more_than_its_gpu(
+    table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([f"table={table}", "scale=paper", f"runs={tmp_path}"]) == 0
+    shown = capsys.readouterr().out
+    assert "Assumed: one H100" in shown
+    assert "warning" not in shown
+    memory = [float(number) for number in re.findall(r"  memory      ([\d.]+) GiB a job", shown)]
+    assert 60 < max(memory) < 80
+    spec = TableSpec.load(table, "paper")
+    run = next(run for run in spec.runs() if run.study == "text")
+    config = compose(run.overrides).config
+    assert isinstance(config.data, TextConfig)
+    # the paper's batch of 4M tokens
+    assert config.data.batch_size * config.data.seq_len * config.trainer.accumulate == 2**22
+
+
+def study(name: str, memory_mib: float) -> PlannedStudy:
+    return PlannedStudy(
+        name=name,
+        num_runs=1,
+        num_to_do=1,
+        parameters=(10, 10),
+        tokens_a_run=100,
+        tokens_to_do=100,
+        memory_mib=memory_mib,
+        memory_is_measured=False,
+        hours=1.0,
+        rate="assumed",
+    )
+
+
+def test_a_job_that_its_gpu_cannot_hold_is_warned_of() -> None:
+    spec = TableSpec.load("backbones", "paper")
+    studies = [study("Text", 111 * 1024), study("Bytes", 80 * 1024)]
+    shown = describe_plan(spec, studies, True, None).splitlines()
+    assert [line for line in shown if line.startswith("warning")] == [
+        "warning: Text: 111 GiB a job is more than the 80 GiB of one H100; in conf/table/backbones.yaml, scale paper, "
+        "make data.batch_size smaller and trainer.accumulate larger by the same factor, so that a step keeps its tokens"
+    ]
+    # a machine without a GPU, and a table that assumes none
+    assert memory_warnings(TableSpec.load("backbones", "cpu"), studies) == []
+    assert memory_warnings(replace(spec, assumption=None), studies) == []
+
+
+def test_settings_without_effect_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["test_text=a.txt,b.txt"]) == 1
+    assert "test_text=a.txt,b.txt: has no effect without text; set text too" in capsys.readouterr().err
+    given = ["seeds=0,1", "jobs=2", "text=a.txt", "test_text=b.txt", "runs=there"]
+    assert command.main(["table=kernels", "scale=smoke", *given]) == 1
+    shown = capsys.readouterr().err
+    for setting in given:
+        assert (
+            f"{setting}: has no effect with table=kernels, which trains nothing; allowed there: table, scale\n" in shown
+        )
 
 
 def test_the_plan_of_kernel_times(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`rla-bench`: run time and memory of the kernels, beside the peers that are installed."""
+"""`rla-bench`: run time and memory of the kernels, beside the peers that are installed, and of training models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -78,15 +79,22 @@ KEYS = {
     "limit": Key(_seconds, "a number above 0", "begin no case after so many seconds; default none"),
     "out": Key(expand_home, "a folder", "the files are <out>/<gpu>.json, .md, .png and .svg; default benchmarks"),
     "commit": Key(str, "text", "recorded; default that of the checkout"),
+    "models": Key(yes_or_no, "true or false", "false: the kernels alone"),
 }
+ONLY_KERNELS, ONLY_MODELS = KEYS.keys() - MODEL_KEYS.keys(), MODEL_KEYS.keys() - KEYS.keys()
 
-HELP = f"""Measure run time and memory of the kernels, and of the peers that are installed.
+HELP = f"""Measure run time and memory of the kernels, and of the peers that are installed; then of training models.
 
 usage: rla-bench [key=value ...]
 
+A setting goes to what has it, one that both have to both. With settings of the kernels alone, or models=false, only the
+kernels are measured; with settings of the models alone, or models=true, only the models.
+
+kernels:
+
 {describe_keys(KEYS)}
 
-usage: rla-bench models=true [key=value ...]
+models:
 
 {describe_keys(MODEL_KEYS)}"""
 
@@ -109,6 +117,7 @@ class BenchCommand:
     limit: float | None = None
     out: Path = Path("benchmarks")
     commit: str | None = None
+    models: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,9 +126,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help", "help"} & set(arguments):
         print(HELP)
         return 0
-    if "models=true" in arguments:
-        return exit_code(lambda: bench_models(ModelBenchCommand(**read_key_values(arguments, MODEL_KEYS)), arguments))
-    return exit_code(lambda: bench(BenchCommand(**read_key_values(arguments, KEYS)), arguments))
+    return exit_code(lambda: bench_all(arguments))
+
+
+def bench_all(arguments: Sequence[str]) -> None:
+    """Measure the kernels, the models, or one after the other, as the settings say.
+
+    Raises:
+        UserError: there is no GPU, nothing to measure, or nothing could be measured; the models come only after kernels
+            that could be measured.
+    """
+    of_kernels, of_models = divide_settings(arguments)
+    # all settings are read before hours of measuring
+    parts: list[Callable[[], None]] = []
+    if of_kernels is not None:
+        parts.append(partial(bench, BenchCommand(**read_key_values(of_kernels, KEYS)), of_kernels))
+    if of_models is not None:
+        parts.append(partial(bench_models, ModelBenchCommand(**read_key_values(of_models, MODEL_KEYS)), of_models))
+    for measure in parts:
+        measure()
+
+
+def divide_settings(arguments: Sequence[str]) -> tuple[list[str] | None, list[str] | None]:
+    """The settings of the kernels and those of the models; None for what is not to be measured.
+
+    Each of the two lists asks, as a command of its own, for that one measurement.
+
+    Raises:
+        ConfigError: both are to be measured, and a setting is known to neither or cannot be.
+    """
+    words = list(arguments)
+    values = {name: value for name, _, value in (word.partition("=") for word in words) if value}
+    if "models" in values:
+        return (None, words) if values["models"].lower() == "true" else (words, None)
+    of_one, of_other = bool(values.keys() & ONLY_KERNELS), bool(values.keys() & ONLY_MODELS)
+    if of_one and not of_other:
+        return words, None
+    if of_other and not of_one:
+        return None, ["models=true", *words]
+    # here, so that the answer knows the settings of both
+    read_key_values(words, {**MODEL_KEYS, **KEYS})
+    of_kernels = [word for word in words if word.partition("=")[0] not in ONLY_MODELS]
+    of_models = [word for word in words if word.partition("=")[0] not in ONLY_KERNELS]
+    return (of_kernels if of_one else ["models=false", *of_kernels]), ["models=true", *of_models]
 
 
 def bench(settings: BenchCommand, arguments: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rla_exp.cli.kernel_table import SECONDS_A_TIME, num_times
@@ -12,6 +12,7 @@ from rla_exp.cli.key_values import Key, describe_keys, path_list, read_key_value
 from rla_exp.cli.outcome import exit_code
 from rla_exp.config import Composed
 from rla_exp.config.schema import RunConfig
+from rla_exp.errors import ConfigError
 from rla_exp.report import RunRequest, TableSpec, table_names
 from rla_exp.report.cost import vocab_size
 from rla_exp.report.kernel_spec import CpuTimes, KernelSpec, is_kernel_table, load_kernel_spec
@@ -57,6 +58,23 @@ class PlanSettings:
     test_text: tuple[str, ...] = ()
     runs: Path = Path("runs")
 
+    def __post_init__(self) -> None:
+        problems = []
+        if self.test_text and not self.text:
+            problems.append(f"test_text={','.join(self.test_text)}: has no effect without text; set text too")
+        if is_kernel_table(self.table):
+            given = {
+                "seeds": self.seeds and ",".join(map(str, self.seeds)),
+                "jobs": self.jobs,
+                "text": ",".join(self.text),
+                "test_text": self.text and ",".join(self.test_text),
+                "runs": self.runs != Path("runs") and self.runs,
+            }
+            reason = f"has no effect with table={self.table}, which trains nothing; allowed there: table, scale"
+            problems += [f"{key}={value}: {reason}" for key, value in given.items() if value]
+        if problems:
+            raise ConfigError(problems)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
@@ -74,15 +92,15 @@ def print_plan(settings: PlanSettings) -> None:
         ConfigError: a setting or a table cannot be.
     """
     names = table_names() if settings.table == ALL else [settings.table]
-    plans = [_plan(replace(settings, table=name)) for name in names]
+    plans = [_plan(name, settings) for name in names]
     print("\n\n".join(plans))
 
 
-def _plan(settings: PlanSettings) -> str:
-    if is_kernel_table(settings.table):
-        return _plan_kernels(load_kernel_spec(settings.table, settings.scale))
+def _plan(table: str, settings: PlanSettings) -> str:
+    if is_kernel_table(table):
+        return _plan_kernels(load_kernel_spec(table, settings.scale))
     text = LocalText(settings.text, settings.test_text) if settings.text else None
-    spec = TableSpec.load(settings.table, settings.scale, settings.seeds, text=text)
+    spec = TableSpec.load(table, settings.scale, settings.seeds, text=text)
     finished = _Finished(settings.runs)
     sizes = _Sizes()
 

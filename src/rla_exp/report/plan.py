@@ -13,6 +13,9 @@ from rla_exp.report.cost import train_flops, train_memory, train_tokens, vocab_s
 from rla_exp.report.number import format_number
 from rla_exp.report.spec import RunRequest, TableSpec
 
+GPU_GIB = {"H100": 80.0}
+"""Memory of the GPUs that tables assume, by a word of the machine that they name."""
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -128,8 +131,24 @@ def describe_plan(spec: TableSpec, studies: Sequence[PlannedStudy], vocabulary_i
     ]
     if len(known) < len(studies):
         lines.append("studies of unknown time are not in that sum")
+    lines += memory_warnings(spec, studies)
     lines += ["", *_method(spec, vocabulary_is_known)]
     return "\n".join(lines)
+
+
+def memory_warnings(spec: TableSpec, studies: Sequence[PlannedStudy]) -> list[str]:
+    """A line for every study with a job that the GPU of the assumed machine has no memory for."""
+    machine = spec.assumption.machine if spec.assumption else ""
+    gpu = next((name for name in GPU_GIB if name in machine), None)
+    if gpu is None:
+        return []
+    return [
+        f"warning: {study.name}: {format_number(study.memory_mib * 2**20, 'bytes')} a job is more than the "
+        f"{GPU_GIB[gpu]:g} GiB of one {gpu}; in conf/table/{spec.name}.yaml, scale {spec.scale}, make data.batch_size "
+        "smaller and trainer.accumulate larger by the same factor, so that a step keeps its tokens"
+        for study in studies
+        if study.memory_mib > 1024 * GPU_GIB[gpu]
+    ]
 
 
 def _method(spec: TableSpec, vocabulary_is_known: bool) -> list[str]:
