@@ -15,7 +15,7 @@ from rla_exp.bench.implementations import IMPLEMENTATIONS, OURS, default_names, 
 from rla_exp.bench.problem import make_problem
 from rla_exp.bench.processes import Worker
 from rla_exp.bench.run import BenchSettings, run_benchmark
-from rla_exp.bench.timing import MIN_REPEATS, measure, repeats, summarize
+from rla_exp.bench.timing import MIN_REPEATS, Timing, measure, repeats, summarize
 from rla_exp.kernels import linear_attention
 
 SMALL = Shape(1, 64, 2, 32, 32, "float32")
@@ -90,6 +90,7 @@ def test_percentiles_and_repeats() -> None:
     calls: list[int] = []
     measure(lambda: calls.append(1), CPU, 1e-9)
     assert len(calls) == 1 + MIN_REPEATS
+    assert summarize([5.0], None) == Timing(ms=5.0, ms_p20=5.0, ms_p80=5.0, peak_mib=None)
 
 
 def test_rows_are_those_of_the_contract_and_failures_do_not_stop_it() -> None:

@@ -36,7 +36,9 @@ def measure(call: Callable[[], object], device: torch.device, seconds: float) ->
 
 
 def summarize(milliseconds: list[float], peak_mib: float | None) -> Timing:
-    """Median and the 20th and 80th percentile."""
+    """Median and the 20th and 80th percentile; of one time, itself."""
+    if len(milliseconds) == 1:
+        return Timing(ms=milliseconds[0], ms_p20=milliseconds[0], ms_p80=milliseconds[0], peak_mib=peak_mib)
     low, *_, high = statistics.quantiles(milliseconds, n=5, method="inclusive")
     return Timing(statistics.median(milliseconds), low, high, peak_mib)
 
