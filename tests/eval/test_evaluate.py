@@ -231,6 +231,8 @@ def test_mqar_needs_a_run_of_it(loaded: LoadedRun) -> None:
 def test_every_suite_reads_and_knows_its_tasks() -> None:
     suites = {name: load_suite(name) for name in suite_kinds()}
     assert set(suites) == {"language", "recall", "recall_in_context", "niah", "niah_short", "mqar", "smoke"}
+    described = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert [name for name in suites if f"| `{name}` |" not in described] == []
     for name in ("recall", "recall_in_context", "smoke"):
         suite = suites[name]
         assert isinstance(suite, LmEvalSuite)

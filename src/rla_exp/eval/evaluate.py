@@ -18,6 +18,7 @@ from rla_exp.data.tokenizer import Tokenizer
 from rla_exp.errors import ConfigError, DataError, RunError
 from rla_exp.eval.context_rule import ContextRule
 from rla_exp.eval.mqar import run_mqar
+from rla_exp.eval.niah_text import SET_IN
 from rla_exp.eval.progress import Progress, unseen
 from rla_exp.eval.random_state import random_state_kept
 from rla_exp.eval.restore import LoadedRun
@@ -197,7 +198,7 @@ def _named_content(haystack: Path) -> str:
     try:
         return f"{haystack.name}:{hashlib.sha256(haystack.read_bytes()).hexdigest()}"
     except OSError as error:
-        raise DataError(f"haystack={haystack}: cannot read it: {error.strerror or error}") from error
+        raise DataError(f"{SET_IN}: haystack={haystack}: cannot read it: {error.strerror or error}") from error
 
 
 def _tokenizer_name(run: LoadedRun) -> str | None:
