@@ -21,7 +21,7 @@ from lm_eval.api.metrics import bootstrap_stderr
 from rla_exp.cli.evaluate import main
 from rla_exp.config.locate import conf_dir
 from rla_exp.config.suites import suite_kinds
-from rla_exp.errors import ConfigError, DataError, RunError
+from rla_exp.errors import ConfigError, DataError
 from rla_exp.eval import lm_eval_tasks
 from rla_exp.eval.adapter import RlaLM
 from rla_exp.eval.evaluate import EvaluationSettings, evaluate_run
@@ -104,16 +104,6 @@ def test_an_interrupted_evaluation_goes_on(loaded: LoadedRun, monkeypatch: pytes
     assert list(finished.tasks) == SMOKE
     assert finished.tasks["smoke_choice"] == stored.tasks["smoke_choice"]
     assert [line.endswith("evaluated before") for line in told] == [True, True, False, False]
-
-
-def test_scores_of_other_settings_are_not_mixed(loaded: LoadedRun) -> None:
-    suite = LmEvalSuite(kind="lm_eval", tasks=["smoke_choice"])
-    evaluate_run(loaded, "some", suite)
-    other = EvaluationSettings(context="windowed(16)")
-    with pytest.raises(RunError, match=r"context: full then, windowed\(16\) now"):
-        evaluate_run(loaded, "some", suite, other)
-    evaluation = evaluate_run(loaded, "some", suite, replace(other, overwrite=True))
-    assert evaluation.settings["context"] == "windowed(16)"
 
 
 def test_random_numbers_are_left_alone(loaded: LoadedRun) -> None:
@@ -231,6 +221,8 @@ def test_mqar_needs_a_run_of_it(loaded: LoadedRun) -> None:
 def test_every_suite_reads_and_knows_its_tasks() -> None:
     suites = {name: load_suite(name) for name in suite_kinds()}
     assert set(suites) == {"language", "recall", "recall_in_context", "niah", "niah_short", "mqar", "smoke"}
+    described = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert [name for name in suites if f"| `{name}` |" not in described] == []
     for name in ("recall", "recall_in_context", "smoke"):
         suite = suites[name]
         assert isinstance(suite, LmEvalSuite)

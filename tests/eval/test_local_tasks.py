@@ -19,7 +19,7 @@ from rla_exp.eval.local_files import wanted_splits
 from rla_exp.eval.restore import LoadedRun
 from rla_exp.eval.suite import LmEvalSuite, load_suite
 from rla_exp.eval.task_names import leaf_names, own_num_fewshot, task_config, task_manager
-from rla_exp.eval.tasks.in_context import cloze, passage_and_question, score_answers, text_and_key
+from rla_exp.eval.tasks.in_context import cloze, passage_and_question, score_answers, score_value, text_and_key
 
 
 def write(data_dir: Path, task: str, split: str, documents: list[dict[str, Any]]) -> None:
@@ -120,11 +120,27 @@ def test_each_published_field_is_wanted(loaded: LoadedRun, tmp_path: Path, task:
 
 
 def test_in_context_prompts() -> None:
-    assert passage_and_question({"context": "It rains", "question": "It"}) == "It rains. It"
+    assert passage_and_question({"context": "It rains", "question": "It", "answers": []}) == "It rains. It"
     assert text_and_key({"text": "A. a b: a b:", "key": "a b"}) == "A. A b:"
     assert cloze({"text": " a b: \n"}) == "a b:"
     assert score_answers({"answers": ["ROME "]}, [" rome, of course"]) == {"contains": 1}
     assert score_answers({"answers": ["ROME"]}, [" Paris"]) == {"contains": 0}
+    # an empty answer stands in every text
+    assert score_answers({"answers": ["", " \n"]}, [" rome"]) == {"contains": 0}
+    assert score_value({"value": ""}, [" rome"]) == {"contains": 0}
+    assert score_value({"value": "Rome"}, [" rome"]) == {"contains": 1}
+
+
+def test_answers_that_are_no_list_are_refused(loaded: LoadedRun, tmp_path: Path, answering: list[str]) -> None:
+    write(tmp_path, "in_context_nq", "validation", [{**QUESTION, "answers": ["Rome"]}, {**QUESTION, "answers": []}])
+    suite = LmEvalSuite(kind="lm_eval", tasks=["in_context_nq"])
+    settings = EvaluationSettings(data_dir=tmp_path)
+    assert evaluate_run(loaded, "lists", suite, settings).tasks["in_context_nq"].n == 2
+    answering.clear()
+    write(tmp_path, "in_context_nq", "validation", [{**QUESTION, "answers": "Rome"}])
+    with pytest.raises(DataError, match=r"answers='Rome' of the question 'The capital is': must be a list of strings"):
+        evaluate_run(loaded, "string", suite, settings)
+    assert answering == []
 
 
 def test_classes_of_lm_eval_take_local_files(loaded: LoadedRun, tmp_path: Path, answering: list[str]) -> None:

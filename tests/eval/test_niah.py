@@ -104,7 +104,7 @@ def test_a_length_without_room_names_every_task_that_does_not_fit() -> None:
     with pytest.raises(ConfigError) as error:
         needle_documents(replace(SMALL, tasks=("needle_single_1", "needle_multi_query"), lengths=(340, 2000)), BYTES)
     (problem,) = error.value.problems
-    assert problem.startswith("niah.lengths=340: needle_multi_query takes 36")
+    assert problem.startswith("the suite's file in conf/eval/: lengths=340: needle_multi_query takes 36")
 
 
 def test_score_and_accuracy() -> None:

@@ -93,10 +93,12 @@ def test_greedy_continuations_are_found() -> None:
     assert [score.is_greedy for score in scores] == [True, False]
 
 
-def test_progress_counts_every_row() -> None:
+@pytest.mark.parametrize("reuse", [True, False])
+def test_progress_counts_every_request(reuse: bool) -> None:
     counted: list[int] = []
-    requests = make_requests()
-    Scorer(make_model("rla"), batch_size=8, reuse=False).score(requests, counted.append)
+    # one whose tokens are the beginning of another's, too
+    requests = [*make_requests(), Request([1], list(range(20))), Request([1], list(range(10)))]
+    Scorer(make_model("rla"), batch_size=8, reuse=reuse).score(requests, counted.append)
     assert sum(counted) == sum(bool(request.continuation) for request in requests)
 
 

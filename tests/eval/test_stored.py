@@ -66,6 +66,16 @@ def test_other_documents_are_not_taken_for_those_asked_for(loaded: LoadedRun, tm
     assert len(asked) == 3
 
 
+def test_scores_of_other_settings_are_not_mixed(loaded: LoadedRun) -> None:
+    suite = LmEvalSuite(kind="lm_eval", tasks=["smoke_choice"])
+    evaluate_run(loaded, "some", suite)
+    other = EvaluationSettings(context="windowed(16)")
+    with pytest.raises(RunError, match=r"context: full then, windowed\(16\) now"):
+        evaluate_run(loaded, "some", suite, other)
+    evaluation = evaluate_run(loaded, "some", suite, replace(other, overwrite=True))
+    assert evaluation.settings["context"] == "windowed(16)"
+
+
 def test_a_haystack_of_another_text_is_another_setting(loaded: LoadedRun, tmp_path: Path) -> None:
     haystack = tmp_path / "prose.txt"
     haystack.write_text("It rains here. It snows there.", encoding="utf-8")

@@ -37,6 +37,7 @@ def test_states_equal_those_of_a_single_pass(name, longer_by, make_model):
             expected = model(torch.tensor([prompt]))[0, -1]
         torch.testing.assert_close(state.logits[row], expected, rtol=1e-10, atol=1e-10)
         assert state.seen[row].nonzero().flatten().tolist() == sorted(set(prompt))
+        assert state.last[row].tolist() == [*[-1] * 8, *prompt][-8:]
 
 
 @pytest.mark.parametrize("name", ["rla", "transformer"])
@@ -46,6 +47,7 @@ def test_several_prompts_after_one_state(name, make_model):
     before = {key: tensor.clone() for key, tensor in prefix.cache.tensors().items()}
     endings = [[4], [], [5, 6, 7]]
     state = read_prompts(model, endings, after=prefix)
+    assert state.last[:, 2:].tolist() == [[-1, -1, 1, 2, 3, 4], [-1, -1, -1, 1, 2, 3], [1, 2, 3, 5, 6, 7]]
     for row, ending in enumerate(endings):
         with torch.no_grad():
             expected = model(torch.tensor([[1, 2, 3, *ending]]))[0, -1]

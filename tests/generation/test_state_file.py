@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from rla_exp.data.tokenizer import ByteTokenizer
@@ -38,6 +39,33 @@ def test_rows_of_different_lengths_are_kept(name, make_model, tmp_path):
     assert torch.equal(step(tokens), EagerStep(model, loaded.cache)(tokens))
 
 
+def test_the_first_word_after_a_file_keeps_its_space(make_model, tmp_path):
+    class SpacesBetween(ByteTokenizer):
+        """As sentencepiece has it: a space before every word but the first."""
+
+        def decode(self, tokens):
+            return " ".join(str(token) for token in tokens)
+
+    model = make_model("rdn").double()
+    generator = TextGenerator(model, SpacesBetween())
+    (whole,) = generator.generate(["A long prompt"], max_new_tokens=3)
+    assert whole.text.startswith(" ")
+    save_state(generator.read("A long prompt"), tmp_path / "state", model)
+    (after,) = generator.generate([""], max_new_tokens=3, after=load_state(tmp_path / "state", model))
+    assert after == whole
+
+
+def test_files_of_before_are_refused(make_model, tmp_path):
+    model = make_model("rla")
+    path = tmp_path / "state"
+    save_state(TextGenerator(model, ByteTokenizer()).read("x"), path, model)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(path), path, {**metadata, "format": "rla_exp decoding state 1"})
+    with pytest.raises(RunError, match="no decoding state of this version of rla_exp; have the prompt read again"):
+        load_state(path, model)
+
+
 def test_the_file_of_a_linear_model_does_not_grow(make_model, tmp_path):
     sizes = []
     for length in (10, 3000):
@@ -67,8 +95,6 @@ def test_damaged_files_are_refused(make_model, tmp_path):
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(RunError, match="no decoding state"):
         load_state(path, model)
-
-    from safetensors import safe_open
 
     save_state(TextGenerator(model, ByteTokenizer()).read("x"), path, model)
     with safe_open(path, framework="pt") as file:

@@ -47,6 +47,7 @@ usage: rla-evaluate run=RUN_DIR eval=SUITE [key=value ...]
 
 {describe_keys(KEYS)}
 
+How far a task is shows on stderr: a bar on a terminal, a line every half minute elsewhere.
 Each task is stored when it is finished: after an interruption the same command goes on with the next.
 Exit code 0: all tasks are scored. 1: a setting, file or folder has to be mended. 130: interrupted."""
 
@@ -104,6 +105,7 @@ def evaluate(settings: EvaluateSettings) -> None:
     import torch
 
     from rla_exp.eval.evaluate import EvaluationSettings, evaluate_run
+    from rla_exp.eval.progress import shown_on
     from rla_exp.eval.restore import load_run
     from rla_exp.runs.evaluations import evaluation_file
 
@@ -125,6 +127,7 @@ def evaluate(settings: EvaluateSettings) -> None:
                 overwrite=settings.overwrite,
             ),
             tell=partial(print, flush=True),
+            progress=shown_on(sys.stderr),
         )
     except KeyboardInterrupt:
         raise InterruptedRun("interrupted; finished tasks are stored, and the same command goes on") from None

@@ -21,6 +21,7 @@ from rla_exp.data.tokenizer import Tokenizer
 from rla_exp.errors import ConfigError
 from rla_exp.eval.context_rule import ContextRule
 from rla_exp.eval.generation_kwargs import Generation, read_generation
+from rla_exp.eval.progress import Advance, Progress, unseen
 from rla_exp.eval.restore import load_run
 from rla_exp.eval.scoring import Request, Scorer
 from rla_exp.generation import TextGenerator
@@ -63,8 +64,9 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
         context: ContextRule | str = "full",
         batch_size: int | str = 32,
         reuse: bool = True,
+        progress: Progress = unseen,
     ) -> None:
-        """batch_size: rows at a time; results do not depend on it.
+        """batch_size: rows at a time; results do not depend on it. progress: shows how far the requests are.
 
         Raises:
             ConfigError: the model knows no text, or a setting cannot be.
@@ -79,6 +81,7 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
         self.scorer = Scorer(source.model, batch_size=self.batch_size, reuse=reuse)
         self.generator = TextGenerator(source.model, source.tokenizer, trained_length=source.train_length)
         self._device = source.model.embedding.weight.device
+        self._progress = progress
         self._warned = False
 
     @classmethod
@@ -149,7 +152,7 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
                 ]
             )
         return self._loglikelihood_tokens(
-            [(request.args, *pair) for request, pair in zip(requests, pairs, strict=True)]
+            [(request.args, *pair) for request, pair in zip(requests, pairs, strict=True)], name=_name(requests)
         )
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -164,11 +167,12 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
         return before or [self.prefix_token_id], after or self.tok_encode(context[len(kept) :] + continuation)
 
     def _loglikelihood_tokens(
-        self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **_: Any
+        self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], name: str = NAME, **_: Any
     ) -> list[tuple[float, bool]]:
         cut = [self.context.cut(Request(context, continuation)) for _, context, continuation in requests]
         self._warn(max((len(context) + len(continuation) - 1 for context, continuation in cut), default=0))
-        return [(score.log_prob, score.is_greedy) for score in self.scorer.score(cut)]
+        with self._progress(name, len(cut)) as advance:
+            return [(score.log_prob, score.is_greedy) for score in self.scorer.score(cut, advance)]
 
     def loglikelihood_rolling(self, requests: Sequence[Instance], **_: Any) -> list[float]:
         """Log-probability of each document in nats, under the rule `context`."""
@@ -180,7 +184,9 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
             document += [index] * len(found)
         self._warn(max((len(context) + len(scored) - 1 for context, scored in windows), default=0))
         totals = [0.0] * len(requests)
-        for index, score in zip(document, self.scorer.score(windows), strict=True):
+        with self._progress(_name(requests), len(windows)) as advance:
+            scores = self.scorer.score(windows, advance)
+        for index, score in zip(document, scores, strict=True):
             totals[index] += score.log_prob
         return totals
 
@@ -189,26 +195,34 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
         groups: dict[Generation, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             groups[read_generation(request.args[1])].append(index)
-        texts = [""] * len(requests)
-        for how, members in groups.items():
-            room = self.context.prompt_room(how.max_new_tokens)
-            prompts = {index: str(requests[index].args[0]) for index in members}
-            # like lengths together: the shorter ones of a batch wait for the others
-            members.sort(key=lambda index: len(prompts[index]))
-            for start in range(0, len(members), self.batch_size):
-                batch = members[start : start + self.batch_size]
-                completions = self.generator.generate(
-                    [prompts[index] for index in batch],
-                    max_new_tokens=how.max_new_tokens,
-                    sampling=how.sampling,
-                    stop=how.stop,
-                    keep_last=room,
-                    # not their places in the batch: what is drawn must not depend on its size
-                    rows=batch,
-                )
-                for index, completion in zip(batch, completions, strict=True):
-                    texts[index] = completion.text
+        with self._progress(_name(requests), len(requests)) as advance:
+            texts = [""] * len(requests)
+            for how, members in groups.items():
+                self._complete(requests, how, members, texts, advance)
         return texts
+
+    def _complete(
+        self, requests: Sequence[Instance], how: Generation, members: list[int], texts: list[str], advance: Advance
+    ) -> None:
+        """Write the completions of the requests `members` to their places in `texts`."""
+        room = self.context.prompt_room(how.max_new_tokens)
+        prompts = {index: str(requests[index].args[0]) for index in members}
+        # like lengths together: the shorter ones of a batch wait for the others
+        members.sort(key=lambda index: len(prompts[index]))
+        for start in range(0, len(members), self.batch_size):
+            batch = members[start : start + self.batch_size]
+            completions = self.generator.generate(
+                [prompts[index] for index in batch],
+                max_new_tokens=how.max_new_tokens,
+                sampling=how.sampling,
+                stop=how.stop,
+                keep_last=room,
+                # not their places in the batch: what is drawn must not depend on its size
+                rows=batch,
+            )
+            for index, completion in zip(batch, completions, strict=True):
+                texts[index] = completion.text
+            advance(len(batch))
 
     def _warn(self, length: int) -> None:
         """Say once that a transformer reads farther than it was trained to."""
@@ -221,6 +235,12 @@ class RlaLM(TemplateLM):  # type: ignore[misc]
                 self.source.train_length,
                 self.source.train_length,
             )
+
+
+def _name(requests: Sequence[Instance]) -> str:
+    """Of the tasks that ask: one, or several of a group."""
+    first, *others = dict.fromkeys(str(request.task_name or NAME) for request in requests) or (NAME,)
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _whole_number(value: int | str) -> int:

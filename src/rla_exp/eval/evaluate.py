@@ -18,6 +18,8 @@ from rla_exp.data.tokenizer import Tokenizer
 from rla_exp.errors import ConfigError, DataError, RunError
 from rla_exp.eval.context_rule import ContextRule
 from rla_exp.eval.mqar import run_mqar
+from rla_exp.eval.niah_text import SET_IN
+from rla_exp.eval.progress import Progress, unseen
 from rla_exp.eval.random_state import random_state_kept
 from rla_exp.eval.restore import LoadedRun
 from rla_exp.eval.stored import Documents, is_finished, refuse_other_documents, resumed
@@ -63,6 +65,7 @@ def evaluate_run(
     suite: Suite,
     settings: EvaluationSettings | None = None,
     tell: Callable[[str], object] = logger.info,
+    progress: Progress = unseen,
 ) -> Evaluation:
     """Score a run's model on a suite and store the scores in the run's folder.
 
@@ -71,6 +74,7 @@ def evaluate_run(
     Args:
         name: of the suite's file.
         tell: is given a line for each task with its scores.
+        progress: shows how far a task's requests are.
 
     Raises:
         ConfigError: a setting cannot be, or does nothing with this suite.
@@ -83,7 +87,7 @@ def evaluate_run(
     now = Evaluation(name, _describe(run, suite, settings), _provenance(run), {})
     folder = run.folder.path
     stored = resumed(folder, now, overwrite=settings.overwrite)
-    with random_state_kept(), open_suite(run, suite, settings) as opened:
+    with random_state_kept(), open_suite(run, suite, settings, progress) as opened:
         wanted = {task: opened.entries(task) for task in opened.tasks}
         if not settings.overwrite:
             refuse_other_documents(folder, stored, {key: value for of in wanted.values() for key, value in of.items()})
@@ -134,7 +138,9 @@ def _with_context(suite: Suite, settings: EvaluationSettings) -> Suite:
 
 
 @contextmanager
-def open_suite(trained: TrainedModel, suite: Suite, settings: EvaluationSettings) -> Iterator[OpenSuite]:
+def open_suite(
+    trained: TrainedModel, suite: Suite, settings: EvaluationSettings, progress: Progress = unseen
+) -> Iterator[OpenSuite]:
     """The suite on the model; nothing is stored.
 
     Raises:
@@ -147,7 +153,8 @@ def open_suite(trained: TrainedModel, suite: Suite, settings: EvaluationSettings
     # imported here: lm-eval takes seconds
     from rla_exp.eval.adapter import RlaLM
 
-    model = RlaLM(trained, context=suite.context, batch_size=settings.batch_size or DEFAULT_BATCH_SIZE)
+    batch_size = settings.batch_size or DEFAULT_BATCH_SIZE
+    model = RlaLM(trained, context=suite.context, batch_size=batch_size, progress=progress)
     if isinstance(suite, NeedleSuite):
         from rla_exp.eval.needles import needle_tasks, run_needles
 
@@ -191,7 +198,7 @@ def _named_content(haystack: Path) -> str:
     try:
         return f"{haystack.name}:{hashlib.sha256(haystack.read_bytes()).hexdigest()}"
     except OSError as error:
-        raise DataError(f"haystack={haystack}: cannot read it: {error.strerror or error}") from error
+        raise DataError(f"{SET_IN}: haystack={haystack}: cannot read it: {error.strerror or error}") from error
 
 
 def _tokenizer_name(run: LoadedRun) -> str | None:

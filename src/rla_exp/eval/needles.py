@@ -50,7 +50,13 @@ def run_needles(model: RlaLM, task: str, suite: NeedleSuite, limit: int | None) 
     started = time.perf_counter()
     documents = needle_documents(needle_config(suite, task, limit), model.text_tokenizer)
     requests = [
-        Instance("generate_until", {}, (document.prompt, {"max_gen_toks": document.max_new_tokens}), index)
+        Instance(
+            "generate_until",
+            {},
+            (document.prompt, {"max_gen_toks": document.max_new_tokens}),
+            index,
+            metadata=(task, index, 1),
+        )
         for index, document in enumerate(documents)
     ]
     completions = model.generate_until(requests)

@@ -25,6 +25,7 @@ from rla_exp.data.tokenizer import Tokenizer
 from rla_exp.errors import ConfigError
 from rla_exp.eval.mean import mean_score
 from rla_exp.eval.niah_text import (
+    SET_IN,
     generated_sentences,
     number,
     random_uuid,
@@ -120,8 +121,8 @@ def needle_documents(config: NeedleConfig, tokenizer: Tokenizer) -> list[NeedleD
                 ]
             except _TooShortError as error:
                 problems.append(
-                    f"niah.lengths={length}: {name} takes {error.args[0]} tokens without any haystack, and "
-                    f"{config.max_new_tokens} for the answer; raise the length or leave the task out of niah.tasks"
+                    f"{SET_IN}: lengths={length}: {name} takes {error.args[0]} tokens without any haystack, and "
+                    f"{config.max_new_tokens} for the answer; raise the length or leave the task out of tasks"
                 )
     if problems:
         raise ConfigError(problems)
@@ -275,13 +276,13 @@ def _problems(config: NeedleConfig) -> list[str]:
     for name in config.tasks:
         if name not in NEEDLE_TASKS:
             guess = did_you_mean(closest(name, NEEDLE_TASKS))
-            problems.append(f"niah.tasks={name}: there is no such task; allowed: {', '.join(NEEDLE_TASKS)}{guess}")
+            problems.append(f"{SET_IN}: tasks={name}: there is no such task; allowed: {', '.join(NEEDLE_TASKS)}{guess}")
     for key in ("tasks", "lengths", "depths"):
         values = getattr(config, key)
         if not values or len(set(values)) < len(values):
-            problems.append(f"niah.{key}={list(values)}: name at least one, each once")
-    problems += [f"niah.depths={depth}: must be from 0 to 1" for depth in config.depths if not 0 <= depth <= 1]
+            problems.append(f"{SET_IN}: {key}={list(values)}: name at least one, each once")
+    problems += [f"{SET_IN}: depths={depth}: must be from 0 to 1" for depth in config.depths if not 0 <= depth <= 1]
     for key, least in (("num_samples", 1), ("max_new_tokens", 1), ("seed", 0)):
         if getattr(config, key) < least:
-            problems.append(f"niah.{key}={getattr(config, key)}: must be a whole number from {least} on")
+            problems.append(f"{SET_IN}: {key}={getattr(config, key)}: must be a whole number from {least} on")
     return problems

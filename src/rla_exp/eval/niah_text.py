@@ -12,6 +12,9 @@ import numpy as np
 
 from rla_exp.errors import DataError
 
+SET_IN = "the suite's file in conf/eval/"
+"""Where needles are told their lengths, depths and haystack, for messages."""
+
 
 def _words(text: str, separator: str = " ") -> list[str]:
     return text.split(separator)
@@ -76,10 +79,10 @@ def read_sentences(file: Path) -> tuple[str, ...]:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"niah.haystack: cannot read {file}: {error}; give a text file in UTF-8") from error
+        raise DataError(f"{SET_IN}: haystack: cannot read {file}: {error}; give a text file in UTF-8") from error
     sentences = tuple(" ".join(part.split()) for part in _SENTENCE_END.split(text) if part.strip())
     if not sentences:
-        raise DataError(f"niah.haystack: {file} holds no text")
+        raise DataError(f"{SET_IN}: haystack: {file} holds no text")
     return sentences
 
 

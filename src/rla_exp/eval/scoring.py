@@ -93,7 +93,8 @@ class Scorer:
     def score(self, requests: Sequence[Request], advance: Callable[[int], object] | None = None) -> list[Score]:
         """The score of each request, in their order.
 
-        advance: is told how many rows were finished since it was last called.
+        advance: is told how many requests were finished since it was last called; those without a continuation are not
+            counted.
         """
         log_prob = np.zeros(len(requests))
         is_greedy = np.ones(len(requests), dtype=np.bool_)
@@ -113,6 +114,10 @@ class Scorer:
             order = np.argsort(position, kind="stable")
             return _Targets(position[order] - segment.start, token[order], request_of[order])
 
+        def ends_in(segment: Segment) -> int:
+            # a row may be the beginning of another, or the same
+            return sum(len(rows[read[place]]) - 1 == segment.end for place in segment.rows)
+
         def run(items: list[_Item]) -> None:
             for batch in self._batches(items):
                 children: list[_Item] = []
@@ -122,7 +127,7 @@ class Scorer:
                 if children:
                     run(children)
                 if advance is not None:
-                    advance(sum(not item.segment.children for item in batch))
+                    advance(sum(ends_in(item.segment) for item in batch))
 
         run([_Item(segment, None, 0) for segment in roots])
         return [Score(float(nats), bool(greedy)) for nats, greedy in zip(log_prob, is_greedy, strict=True)]

@@ -22,9 +22,6 @@ logger = logging.getLogger(__name__)
 FinishReason = Literal["length", "end", "stop"]
 """max_new_tokens were made; the model ended the document; a stop string came."""
 
-# tokens of a prompt that a tokenizer's spaces may depend on
-_CONTEXT = 8
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -149,8 +146,10 @@ class TextGenerator:
             return
         state = read_prompts(self.model, prompts, after)
         writers = {
-            row: _Writer(row, TextStream(self.tokenizer.decode, prompt[-_CONTEXT:]), StopStrings(stop))
-            for row, prompt in enumerate(prompts)
+            row: _Writer(
+                row, TextStream(self.tokenizer.decode, [token for token in last if token >= 0]), StopStrings(stop)
+            )
+            for row, last in enumerate(state.last.tolist())
         }
         with self._step(state.cache) as step:
             steps = decode(step, state, sampler, self.tokenizer.vocab_size)

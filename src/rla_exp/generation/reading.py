@@ -21,6 +21,9 @@ _MIN_EVEN = 128
 # the operator's chunks, which the even part fills
 _CHUNK = 64
 
+LAST_KEPT = 8
+"""Tokens before a text that a tokenizer's spaces may depend on."""
+
 
 @dataclass
 class DecodingState:
@@ -31,10 +34,12 @@ class DecodingState:
     """[B, vocab_size] of the token that comes next."""
     seen: Tensor
     """[B, vocab_size] bool: the tokens that have stood before, for the repetition penalty."""
+    last: Tensor
+    """[B, LAST_KEPT] the last tokens that were read, for the text that follows; -1 where there were fewer."""
 
     def select(self, rows: Tensor) -> DecodingState:
         """A copy whose row i is row rows[i] of this; rows: [n] integers, any n, repeated ones too."""
-        return DecodingState(self.cache.select(rows), self.logits[rows], self.seen[rows])
+        return DecodingState(self.cache.select(rows), self.logits[rows], self.seen[rows], self.last[rows])
 
 
 @torch.no_grad()
@@ -71,7 +76,8 @@ def read_prompts(
 def empty_state(model: LanguageModel) -> DecodingState:
     """One row that has read nothing; its logits stand for no token."""
     nothing = model.embedding.weight.new_zeros(1, model.vocab_size)
-    return DecodingState(model.new_cache(1), nothing, nothing.bool())
+    last = torch.full((1, LAST_KEPT), -1, dtype=torch.int64, device=nothing.device)
+    return DecodingState(model.new_cache(1), nothing, nothing.bool(), last)
 
 
 def num_even(shortest: int, longest: int) -> int:
@@ -89,6 +95,7 @@ def read_on(model: LanguageModel, state: DecodingState, tokens: Tensor) -> None:
             hidden = model.hidden(part, cache=state.cache)
             state.logits = model.head(hidden[:, -1])
     state.seen.scatter_(1, tokens, True)
+    state.last = torch.cat([state.last, tokens], dim=1)[:, -LAST_KEPT:]
 
 
 def _read_packed(model: LanguageModel, state: DecodingState, parts: Sequence[Tensor]) -> None:
@@ -101,6 +108,11 @@ def _read_packed(model: LanguageModel, state: DecodingState, parts: Sequence[Ten
     moved = lengths.nonzero().squeeze(1)
     state.logits = state.logits.index_copy(0, moved, model.head(hidden[offsets[moved + 1] - 1]))
     state.seen[torch.repeat_interleave(lengths), tokens] = True
+    # places in a row's last tokens with its new ones behind them
+    place = lengths[:, None] + torch.arange(LAST_KEPT, device=device)
+    old = state.last.gather(1, place.clamp(max=LAST_KEPT - 1))
+    new = tokens[(offsets[:-1, None] + place - LAST_KEPT).clamp(min=0)]
+    state.last = torch.where(place < LAST_KEPT, old, new)
 
 
 def _tokens_at_once(model: LanguageModel, num_rows: int) -> int:

@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rla_exp.errors import RunError
-from rla_exp.generation.reading import DecodingState
+from rla_exp.generation.reading import LAST_KEPT, DecodingState
 from rla_exp.models import LanguageModel
 from rla_exp.models.cache import KeyValueCache
 from rla_exp.models.sequence_layout import SequenceLayout
 from rla_exp.runs.files import remove_quietly
 
-_FORMAT = "rla_exp decoding state 1"
+_FORMAT = "rla_exp decoding state 2"
 # values of each parameter that tell models apart
 _TOLD_APART_BY = 64
 
@@ -31,7 +31,7 @@ def save_state(state: DecodingState, path: Path, model: LanguageModel) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    tensors = {**state.cache.tensors(), "logits": state.logits, "seen": state.seen}
+    tensors = {**state.cache.tensors(), "logits": state.logits, "seen": state.seen, "last": state.last}
     if state.cache.lengths is not None:
         tensors["lengths"] = state.cache.lengths
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -71,6 +71,7 @@ def _restored(path: Path, tensors: dict[str, Tensor], length: int, model: Langua
     weight = model.embedding.weight
     rows = torch.empty(num_rows, model.vocab_size, dtype=weight.dtype, device=weight.device)
     expected = {**cache.tensors(), "logits": rows, "seen": rows.bool()}
+    expected["last"] = torch.empty(num_rows, LAST_KEPT, dtype=torch.int64)
     if "lengths" in tensors:
         expected["lengths"] = torch.empty(num_rows, dtype=torch.int64)
     differing = [
@@ -89,7 +90,7 @@ def _restored(path: Path, tensors: dict[str, Tensor], length: int, model: Langua
             for name, tensor in layer.tensors().items():
                 tensor.copy_(found[f"layers.{index}.{name}"])
     cache.length, cache.lengths = length, found.get("lengths")
-    return DecodingState(cache, found["logits"], found["seen"])
+    return DecodingState(cache, found["logits"], found["seen"], found["last"])
 
 
 def _fits(found: Tensor, expected: Tensor, name: str, length: int) -> bool:

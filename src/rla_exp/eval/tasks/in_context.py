@@ -12,12 +12,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rla_exp.errors import DataError
+
 _SUMMARY = "Summary of information above..."
 """What stands in SWDE between a page and the line that asks for a value."""
 
 
 def passage_and_question(doc: Mapping[str, Any]) -> str:
-    """`<context>. <question as the beginning of a sentence>`; a context that already ends so says it once."""
+    """`<context>. <question as the beginning of a sentence>`; a context that already ends so says it once.
+
+    Raises:
+        DataError: the answers are no list; told with the prompts, before anything is generated.
+    """
+    _answers(doc)
     passage = re.sub(r"\[(?:PAR|DOC|TLE)\]", "", str(doc["context"]))
     return _asked(passage, str(doc["question"]).strip())
 
@@ -42,7 +49,7 @@ def _asked(passage: str, question: str) -> str:
 
 def score_answers(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, int]:
     """Whether any of the answers stands in the completion; upper and lower case are the same."""
-    return {"contains": int(any(contains(results[0], answer) for answer in doc["answers"]))}
+    return {"contains": int(any(contains(results[0], answer) for answer in _answers(doc)))}
 
 
 def score_value(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, int]:
@@ -51,5 +58,16 @@ def score_value(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, int
 
 
 def contains(completion: str, answer: object) -> bool:
-    """Whether the answer, without the white space around it, is a part of the completion."""
-    return str(answer).strip().lower() in completion.lower()
+    """Whether the answer, without the white space around it, is a part of the completion; an empty one never is."""
+    wanted = str(answer).strip().lower()
+    return bool(wanted) and wanted in completion.lower()
+
+
+def _answers(doc: Mapping[str, Any]) -> Sequence[Any]:
+    answers = doc["answers"]
+    # a string would be taken for a list of its letters
+    if not isinstance(answers, list | tuple):
+        raise DataError(
+            f"answers={answers!r} of the question {str(doc['question'])!r}: must be a list of strings, as [{answers!r}]"
+        )
+    return answers
