@@ -53,6 +53,29 @@ class Setting(NamedTuple):
     @classmethod
     def of(cls, inputs: Inputs, options: Options, *, step: bool, gradients: bool) -> Setting:
         """Of one call."""
+        return cls.with_options(
+            options,
+            K=inputs.q.shape[-1],
+            V=inputs.v.shape[-1],
+            dtype=_common_dtype(inputs),
+            kind="step" if step else "equal" if inputs.offsets is None else "packed",
+            initial_state=inputs.initial_state is not None,
+            gradients=gradients,
+        )
+
+    @classmethod
+    def with_options(
+        cls,
+        options: Options,
+        *,
+        K: int,
+        V: int,
+        dtype: torch.dtype,
+        kind: Literal["equal", "packed", "step"],
+        initial_state: bool,
+        gradients: bool,
+    ) -> Setting:
+        """Of calls with these options."""
         return cls(
             rule=options.rule,
             residual=options.residual,
@@ -60,11 +83,11 @@ class Setting(NamedTuple):
             output=options.output,
             decayed_prediction=options.decayed_prediction,
             normalize_qk=options.normalize_qk,
-            K=inputs.q.shape[-1],
-            V=inputs.v.shape[-1],
-            dtype=dtype_name(_common_dtype(inputs)),
-            kind="step" if step else "equal" if inputs.offsets is None else "packed",
-            initial_state=inputs.initial_state is not None,
+            K=K,
+            V=V,
+            dtype=dtype_name(dtype),
+            kind=kind,
+            initial_state=initial_state,
             gradients=gradients,
         )
 

@@ -25,7 +25,6 @@ from rla_exp.kernels.triton.guard import Setting, self_check_all
 from rla_exp.kernels.triton.plan import Switches
 from rla_exp.kernels.triton.stored import environment, read_stored, stored_file, write_stored
 from rla_exp.kernels.triton.tiles import Tiles, candidates
-from rla_exp.kernels.verify.problem import dtype_name
 
 VARIABLE = "RLA_EXP_AUTOTUNE"
 MIN_GAIN = 0.03
@@ -110,16 +109,11 @@ def _fixed(x: Operands, options: Options) -> Tiles | None:
 
 
 def _shape(x: Operands, options: Options, *, keep: bool) -> Shape:
-    setting = Setting(
-        rule=options.rule,
-        residual=options.residual,
-        clipped=options.residual == "fit" and options.clip is not None,
-        output=options.output,
-        decayed_prediction=options.decayed_prediction,
-        normalize_qk=options.normalize_qk,
+    setting = Setting.with_options(
+        options,
         K=x.q.shape[-1],
         V=x.v.shape[-1],
-        dtype=dtype_name(x.q.dtype),
+        dtype=x.q.dtype,
         kind="equal" if x.cu_seqlens is None else "packed",
         # kernels with and without one have the same loops
         initial_state=True,
