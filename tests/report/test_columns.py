@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +199,22 @@ def test_reported_numbers_stand_apart_and_are_never_compared(more: Runs) -> None
     header, first, *_ = csv.reader(to_csv(table).splitlines())
     assert dict(zip(header, first, strict=True))["paper:mean"] == "16.57"
     assert "paper (as reported)" not in to_markdown(table).partition("### Intervals")[2]
+
+
+def test_reported_numbers_stand_beside_the_groups_that_they_are_for(more: Runs, tmp_path: Path) -> None:
+    path = tmp_path / "table" / "small.yaml"
+    text = path.read_text()
+    for groups, shown in (
+        ("[rdn]", {"rdn/rdn"}),
+        ("[rdn, rla]", {"rla/rdn", "rdn/rdn"}),
+        ("null", {"rla/rdn", "rdn/rdn"}),
+    ):
+        path.write_text(text.replace("value: wikitext_perplexity", f"value: wikitext_perplexity, groups: {groups}"))
+        table = replace(more, spec=TableSpec.load("small", "cpu", folder=path.parent)).collect()
+        assert {row for (row, key), cell in table.cells.items() if key == "paper" and cell.text == "16.57"} == shown
+    path.write_text(text.replace("value: wikitext_perplexity", "value: wikitext_perplexity, groups: [rdm]"))
+    with pytest.raises(ConfigError, match=r"columns.paper.groups: group rdm is unknown; known: .*; did you mean rdn?"):
+        TableSpec.load("small", "cpu", folder=path.parent)
 
 
 def test_an_unknown_reported_value_is_refused(more: Runs, tmp_path: Path) -> None:

@@ -119,6 +119,8 @@ class ReportedColumn(ColumnFile):
     kind: Literal["reported"]
     source: str
     value: str
+    groups: list[str] | None = None
+    """Groups whose rows the numbers stand beside; null: all."""
     format: Format
 
 

@@ -30,7 +30,7 @@ def to_csv(table: Table) -> str:
 def _values(table: Table, cell: Cell) -> list[float | int | str | None]:
     column = table.spec.columns[cell.column]
     if isinstance(column, ReportedColumn):
-        value = table.spec.reported[column.source].value(column.value).rows.get(cell.row.key)
+        value = table.spec.reported_value(column, cell.row)
         return [value, *[None] * (len(FIELDS) - 1)]
     if not cell.runs:
         return [None] * len(FIELDS)

@@ -231,6 +231,12 @@ class TableSpec:
                 tasks.setdefault(column.suite, set()).add(column.task)
         return tasks
 
+    def reported_value(self, column: ReportedColumn, row: Row) -> float | None:
+        """What is reported of a row, where the column shows its group."""
+        if column.groups is not None and row.group not in column.groups:
+            return None
+        return self.reported[column.source].value(column.value).rows.get(row.key)
+
     def without_columns(self, keys: Collection[str], why: str) -> TableSpec:
         """The table without these columns; its caption then names those that the scale shows with or without data."""
         columns = {key: column for key, column in self.columns.items() if key not in keys}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError
 
 from rla_exp.errors import ConfigError
-from rla_exp.report.columns import AnyColumn, Direction, ScoreColumn, Section, study_of
+from rla_exp.report.columns import AnyColumn, Direction, ReportedColumn, ScoreColumn, Section, study_of
 from rla_exp.report.unknown import unknown_name
 
 
@@ -142,6 +142,11 @@ def _wrong_references(file: TableFile) -> list[str]:
         study = study_of(column)
         if study is not None and study not in file.studies:
             problems.append(f"columns.{key}.study: {unknown_name('study', study, file.studies)}")
+        problems += [
+            f"columns.{key}.groups: {unknown_name('group', group, file.groups)}"
+            for group in (column.groups or [] if isinstance(column, ReportedColumn) else [])
+            if group not in file.groups
+        ]
         with_data = column.scales_with_data if isinstance(column, ScoreColumn) else []
         problems += [
             f"columns.{key}.{where}: {unknown_name('scale', scale, file.scales)}"

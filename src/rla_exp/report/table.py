@@ -97,7 +97,7 @@ def _cell(row: Row, key: str, runs: Sequence[Outcome], number: str, gaps: str = 
 
 
 def _reported_cell(spec: TableSpec, row: Row, key: str, column: ReportedColumn) -> Cell:
-    value = spec.reported[column.source].value(column.value).rows.get(row.key)
+    value = spec.reported_value(column, row)
     return _cell(row, key, [], "" if value is None else format_number(value, column.format))
 
 
