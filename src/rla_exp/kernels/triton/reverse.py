@@ -13,6 +13,9 @@ from rla_exp.kernels.triton.chunks import (
     store_tile,
 )
 
+SMALLEST = tl.constexpr(2.0**-40)
+"""Below this a row of float16 counts as nothing."""
+
 
 # one binary for all lengths: what the self-check compiled is what runs
 @triton.jit(do_not_specialize=["T", "J0", "LS", "H"])
@@ -120,6 +123,15 @@ def reverse_kernel(
             if not SECOND:
                 store_tile(dv, d_value + passed if RESIDUAL else d_value, token, end, h, H, V, v0, C, BV)
 
+            if dtype == tl.float16:
+                # strong decays make these rows smaller than its normal numbers: the largest is made 1 meanwhile
+                largest = tl.max(read, 0)
+                if DELTA:
+                    largest = tl.maximum(largest, tl.max(hold, 0))
+                if PREDICTED:
+                    largest = tl.maximum(largest, tl.max(predict, 0))
+                largest = tl.maximum(largest, SMALLEST)
+                read, hold, predict, decay = read / largest, hold / largest, predict / largest, decay / largest
             d_read *= read[:, None]
             dS = tl.dot(tl.trans(q_tile), d_read.to(dtype), dS * decay, input_precision=PRECISION)
             if DELTA or PREDICTED:
@@ -129,4 +141,6 @@ def reverse_kernel(
                 if PREDICTED:
                     d_at_k -= predict[:, None] * passed
                 dS = tl.dot(tl.trans(k_tile), d_at_k.to(dtype), dS, input_precision=PRECISION)
+            if dtype == tl.float16:
+                dS *= largest
     store_block(d_state, dS, state_at, K, V, v0, BK, BV)
