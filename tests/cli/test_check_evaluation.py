@@ -42,3 +42,9 @@ def test_differences_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         "more than 0.0001 nats a token apart on average: choices",
         "texts: 2 of 8 generated texts are others",
     ]
+
+
+def test_no_number_is_no_agreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    found(monkeypatch, agreement("choices", 100, float("nan"), 0))
+    with pytest.raises(UserError, match="apart on average: choices"):
+        check(CheckSettings(run=Path("run")))

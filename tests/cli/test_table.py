@@ -227,6 +227,19 @@ def test_learning_rates_are_chosen_before_the_table_is_trained(
 
 
 @pytest.mark.usefixtures("_no_processes")
+def test_settings_for_all_tables_leave_those_alone_that_have_no_use_for_them(
+    trained: Path, tmp_path: Path, use_tables: UseTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tables(trained)
+    measured: list[str] = []
+    monkeypatch.setattr(command, "table_names", lambda: ["kernels", "tiny"])
+    monkeypatch.setattr(command, "make_kernel_table", lambda spec, **_: measured.append(spec.name))
+    words = [f"runs={trained / 'runs'}", f"results={tmp_path / 'results'}", f"data_dir={tmp_path}", "jobs=2"]
+    assert command.main(["table=all", "scale=smoke", *words, "mixed=true", "minutes=5"]) == 0
+    assert measured == ["kernels"]
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["tiny"]
+
+
 def test_all_tables_are_made_and_one_that_cannot_does_not_stop_the_others(
     trained: Path, tmp_path: Path, use_tables: UseTables, tiny_table: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,10 +57,10 @@ def scored_table(tiny_table: str, tmp_path: Path) -> Path:
     return folder
 
 
-def lambada(folder: Path) -> Path:
+def lambada(folder: Path, text: str = "The cat sat on the mat") -> Path:
     """A data_dir that has one task."""
     (folder / "lambada_openai").mkdir(parents=True)
-    (folder / "lambada_openai" / "test.jsonl").write_text(json.dumps({"text": "The cat sat on the mat"}) + "\n")
+    (folder / "lambada_openai" / "test.jsonl").write_text(json.dumps({"text": text}) + "\n")
     return folder
 
 
@@ -81,7 +81,7 @@ def test_a_table_is_trained_and_evaluated_on_submitits_local_executor(
     assert len(list((tmp_path / "runs" / ".submitit").glob("*_result.pkl"))) == 1
     assert json.loads((folder / "cluster_job.json").read_text())["cluster"] == "local"
     # of each suite the tasks that the table shows, and of them those that data_dir has
-    tasks = {file.stem: set(json.loads(file.read_text())["tasks"]) for file in (folder / "evaluations").iterdir()}
+    tasks = {file.stem: set(json.loads(file.read_text())["tasks"]) for file in (folder / "evaluations").glob("*.json")}
     assert tasks == {"smoke": {"smoke_document"}, "niah": {"needle_single_1"}, "language": {"lambada_openai"}}
     table = (tmp_path / "results" / "tiny" / "smoke" / "table.md").read_text()
     # what the scale shows whatever the data are is told
@@ -98,10 +98,35 @@ def test_a_table_is_trained_and_evaluated_on_submitits_local_executor(
     assert len(list((tmp_path / "runs" / ".submitit").glob("*_result.pkl"))) == 2
     assert (tmp_path / "results" / "tiny" / "smoke" / "table.md").read_text() == table
 
+    # other documents are not taken for those that are stored
+    other = lambada(tmp_path / "other", text="Another text ends otherwise")
+    assert command.main([*words, f"data_dir={other}"]) == 1
+    told = capsys.readouterr().err
+    assert "1 runs could not be evaluated" in told
+    assert "documents of lambada_openai: files:" in told
+    assert "remove that file" in told
+
     # elsewhere there is neither the folder of data nor the cluster; the scores are those of the run
     shutil.rmtree(tmp_path / "results")
     assert command.main([*words[:4], "train=false"]) == 0
     assert (tmp_path / "results" / "tiny" / "smoke" / "table.md").read_text() == table
+
+
+def test_a_data_dir_that_does_nothing_is_refused(
+    scored_table: Path, tmp_path: Path, use_tables: UseTables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["table=backbones", f"data_dir={tmp_path / 'none'}"]) == 1
+    assert f"data_dir={tmp_path / 'none'}: there is no such folder" in capsys.readouterr().err
+    words = [f"runs={tmp_path / 'runs'}", f"results={tmp_path / 'results'}", f"data_dir={tmp_path}"]
+    assert command.main(["table=ablation", "scale=smoke", *words]) == 1
+    told = capsys.readouterr().err
+    assert f"data_dir={tmp_path}: has no effect on table ablation at scale smoke; it shows no scores" in told
+    use_tables(scored_table)
+    assert command.main(["table=tiny", "scale=smoke", *words]) == 1
+    tasks = "lambada_openai, needle_single_1, piqa, smoke_document, wikitext"
+    assert f"at scale smoke; of {tasks} none that reads files has a folder in it" in capsys.readouterr().err
+    # nothing was trained
+    assert not list((tmp_path / "runs").glob("*/*/*"))
 
 
 def test_settings_of_the_launcher_are_checked(capsys: pytest.CaptureFixture[str]) -> None:

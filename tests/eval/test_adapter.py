@@ -191,6 +191,8 @@ def test_generation_settings() -> None:
     assert read_generation(plain).sampling == Sampling(temperature=0.7)
     assert read_generation({**plain, "top_p": 0.9}).sampling == Sampling(temperature=0.7, top_p=0.9)
     assert read_generation({"do_sample": False, "temperature": 1.0, "top_p": 0.9}).sampling == Sampling()
+    # as transformers does where no temperature is given
+    assert read_generation({"do_sample": True, "top_k": 5}).sampling == Sampling(temperature=1.0, top_k=5)
     assert read_generation({}).max_new_tokens == 256
 
 

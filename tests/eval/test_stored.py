@@ -147,6 +147,20 @@ def test_two_commands_at_once_keep_each_others_tasks(loaded: LoadedRun, monkeypa
     assert set(stored.tasks) == {"smoke_choice", "smoke_document"}
 
 
+def test_documents_of_the_hub_are_named_whatever_names_them() -> None:
+    names = ["swde", "squad_completion", "arc_easy", "smoke_choice"]
+    suite = LmEvalSuite(kind="lm_eval", tasks=names)
+    with lm_eval_tasks.open_tasks(names, suite, None) as source:
+        data = {name: lm_eval_tasks.stored_entries(name, source)[name].data for name in names}
+    # the first two are classes that have the name in their code
+    assert data == {
+        "swde": "hub:hazyresearch/based-swde-v2",
+        "squad_completion": "hub:hazyresearch/based-squad",
+        "arc_easy": "hub:allenai/ai2_arc",
+        "smoke_choice": "generated",
+    }
+
+
 def test_a_tag_is_finished_with_its_members(
     loaded: LoadedRun, tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

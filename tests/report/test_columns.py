@@ -20,7 +20,7 @@ from rla_exp.report.delimited import to_csv
 from rla_exp.report.domains import with_domain_columns
 from rla_exp.report.figure import draw_figure
 from rla_exp.report.markdown import to_markdown
-from rla_exp.report.outcome import Outcome
+from rla_exp.report.outcome import Outcome, lacking_scores, read_outcomes
 from rla_exp.report.traces import put_together, trace
 
 if TYPE_CHECKING:
@@ -174,6 +174,23 @@ def test_scores_under_other_conditions_are_not_put_beside_each_other(
     assert lines[2].endswith(f"/seed2 ({unusual})")
     assert lines[3].startswith("Remove evaluations/niah.json in these runs' folders and run the table again, ")
     assert any(differs in note for note in notes(more.collect(mixed=True)) if note.startswith("MIXED"))
+
+
+def test_finished_runs_that_lack_scores_are_told(more: Runs) -> None:
+    def lacking() -> list[str]:
+        return lacking_scores(more.spec, read_outcomes(more.spec, more.folders))
+
+    done = sum(run.state == "done" for run in read_outcomes(more.spec, more.folders))
+    assert lacking() == [f"needle: {done} of {done} finished runs are not scored on niah/single"]
+    for row in ("rla/rdn", "rla/no_clip"):
+        for seed in range(3):
+            if (row, seed) != ("rla/rdn", 1):
+                evaluate(more, row, seed, 0.5)
+    left = sum(run.state == "done" and not run.scores for run in read_outcomes(more.spec, more.folders))
+    assert 0 < left < done
+    assert lacking() == [f"needle: {left} of {done} finished runs are not scored on niah/single"]
+    evaluate(more, "rla/rdn", 1, 0.5)
+    assert len(lacking()) == (left > 1)
 
 
 def test_a_score_that_an_evaluation_lacks_is_refused(more: Runs) -> None:

@@ -88,7 +88,10 @@ def test_several_gpus_and_numbers_of_heads_are_told_apart(spec: KernelSpec, benc
     (benchmarks / "other.json").write_text(json.dumps(other), encoding="utf-8")
     table = read_kernel_table(spec, sorted(benchmarks.iterdir()))
     assert [column.key for column in table.columns][:2] == ["fwd@4x2048x16", "fwd@4x2048x32"]
-    lines = kernel_files(table)["table.md"].splitlines()
+    files = kernel_files(table)
+    lines = files["table.md"].splitlines()
+    labels = [row["label"] for row in json.loads(files["cells.json"])["rows"]]
+    assert labels == ["peer 1.2, a GPU", "ours, a GPU", "ours, another"]
     assert any("forward, 4 x 2,048 tokens, 32 heads" in line for line in lines)
     assert any(line.startswith("| **RDN** | ours, another | 4 (3.6") for line in lines)
     assert any(line.startswith("| **RDN** | ours, a GPU | 1 (0.9") for line in lines)

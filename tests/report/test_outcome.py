@@ -38,6 +38,12 @@ def test_corpora_are_compared_within_a_study(runs: Runs) -> None:
         runs.collect()
 
 
+def test_runs_with_timed_tiles_are_another_kind(runs: Runs) -> None:
+    runs.mqar("rla/no_clip", 1, 0.5, 0.5, autotuned=True)
+    with pytest.raises(MixedRunsError, match=r"autotuned tiles differs: no \(15 runs\), yes \(1 run\)"):
+        runs.collect()
+
+
 def test_a_mixture_that_is_asked_for_is_shown_and_says_so(runs: Runs) -> None:
     runs.mqar("rla/no_clip", 1, 0.51, 0.5, sources=OTHER)
     table = runs.collect(mixed=True)

@@ -81,7 +81,7 @@ def check(settings: CheckSettings) -> None:
     """
     found = _compare(settings)
     _show(found)
-    apart = [task.task for task in found if task.mean_difference > TOLERANCE]
+    apart = [task.task for task in found if not task.mean_difference <= TOLERANCE]
     problems = [f"more than {TOLERANCE:g} nats a token apart on average: {', '.join(apart)}"] if apart else []
     # of generated texts there are no nats to compare
     other = [task for task in found if not task.num_tokens and task.num_other_answers]

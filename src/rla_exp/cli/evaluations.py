@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from rla_exp.errors import UserError
+from rla_exp.errors import ConfigError, UserError
+from rla_exp.report import RunRequest, TableSpec
+from rla_exp.runs.evaluations import Evaluation, read_evaluation
 from rla_exp.sweep.devices import available_cores, visible_devices
 from rla_exp.sweep.ending import Ending
 from rla_exp.sweep.job import Job
@@ -32,17 +34,75 @@ class Wanted:
     data_dir: Path | None
 
 
-def offered_tasks(suite: str, tasks: Collection[str], data_dir: Path | None) -> frozenset[str]:
-    """Those tasks of a suite that can be had: all of them where no folder has to offer their documents."""
+Offered = Mapping[str, Mapping[str, str]]
+"""Tasks that can be had, each with the documents that it would be scored on now (`TaskScores.data`) by entry; of tasks
+that read no local files nothing is said."""
+
+
+def wanted_evaluations(
+    spec: TableSpec, jobs: Mapping[RunRequest, Job], data_dir: Path | None, *, must_serve: bool
+) -> dict[RunRequest, Wanted]:
+    """The suites that runs lack, with those tasks that columns show and that can be had.
+
+    A task that is stored with other documents than those of data_dir now counts as lacking; evaluating it says so.
+
+    Args:
+        must_serve: refuse a data_dir that has no task of the table.
+
+    Raises:
+        ConfigError: data_dir has no task that the table shows.
+        DataError: a file in data_dir is missing or damaged.
+    """
+    suites = {suite: tasks for study in spec.studies for suite, tasks in spec.score_tasks(study).items()}
+    offered = {suite: _offered(suite, tasks, data_dir) for suite, tasks in suites.items()}
+    is_of_use = any(documents for tasks in offered.values() for documents in tasks.values())
+    if must_serve and data_dir is not None and not is_of_use:
+        shown = sorted({task for tasks in suites.values() for task in tasks})
+        raise ConfigError(
+            [
+                f"data_dir={data_dir}: has no effect on table {spec.name} at scale {spec.scale}; "
+                + (f"of {', '.join(shown)} none that reads files has a folder in it" if shown else "it shows no scores")
+            ]
+        )
+    wanted = {}
+    for request in spec.runs():
+        job = jobs[request]
+        lacking = {
+            suite: frozenset(_lacking(offered[suite], names, read_evaluation(job.folder, suite)))
+            for suite, names in spec.score_tasks(request.study).items()
+        }
+        lacking = {suite: names for suite, names in lacking.items() if names}
+        if lacking:
+            wanted[request] = Wanted(job, lacking, spec.evaluation_limits, data_dir)
+    return wanted
+
+
+def _offered(suite: str, tasks: Collection[str], data_dir: Path | None) -> Offered:
     if data_dir is None:
-        return frozenset(tasks)
+        return {task: {} for task in tasks}
     # imported here, for lm-eval takes seconds
-    from rla_exp.eval.lm_eval_tasks import is_offered
-    from rla_exp.eval.suite import LmEvalSuite, load_suite
+    from rla_exp.eval.lm_eval_tasks import is_offered, open_tasks, reads_files, stored_entries
+    from rla_exp.eval.suite import LmEvalSuite, load_suite, narrowed
 
     if not isinstance(load_suite(suite), LmEvalSuite):
-        return frozenset(tasks)
-    return frozenset(task for task in tasks if is_offered(task, data_dir))
+        return {task: {} for task in tasks}
+    there = sorted(task for task in tasks if is_offered(task, data_dir))
+    reading = [task for task in there if reads_files([task])]
+    if not reading:
+        return {task: {} for task in there}
+    narrow = narrowed(load_suite(suite), reading)
+    assert isinstance(narrow, LmEvalSuite)
+    with open_tasks(reading, narrow, data_dir) as source:
+        found = {task: {entry: of.data for entry, of in stored_entries(task, source).items()} for task in reading}
+    return {task: found.get(task, {}) for task in there}
+
+
+def _lacking(offered: Offered, names: Collection[str], stored: Evaluation | None) -> Iterator[str]:
+    data = {} if stored is None else {entry: scores.data for entry, scores in stored.tasks.items()}
+    for task in names & offered.keys():
+        documents = offered[task]
+        if not (documents.items() <= data.items() if documents else task in data):
+            yield task
 
 
 def evaluate_runs(wanted: Sequence[Wanted], launch: Launch, *, limit: TimeLimit | None = None) -> list[str]:

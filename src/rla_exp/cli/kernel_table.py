@@ -97,9 +97,10 @@ def _time_here(spec: KernelSpec, times: CpuTimes, runs: Path, *, measures: bool)
     rows: list[dict[str, Any]] = content["rows"]
     cases = list(_cases(spec, times))
     known = {(row["op"], row["backend"], row["pass"], row["T"]) for row in rows}
-    if not measures and len(known) < len(cases):
+    missing = len(set(cases) - known)
+    if not measures and missing:
         raise UserError(
-            f"{len(cases) - len(known)} of {len(cases)} times of these sources on {device} are not in {file.parent}: "
+            f"{missing} of {len(cases)} times of these sources on {device} are not in {file.parent}: "
             "leave train=false out to take them"
         )
     for number, case in enumerate(cases, start=1):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from rla_exp.cli.evaluations import Wanted, evaluate_runs, followed_by_evaluation, offered_tasks
+from rla_exp.cli.evaluations import evaluate_runs, followed_by_evaluation, wanted_evaluations
 from rla_exp.cli.hydra_settings import is_hydras
 from rla_exp.cli.kernel_table import make_kernel_table
 from rla_exp.cli.key_values import (
@@ -28,13 +28,12 @@ from rla_exp.cli.launching import LOCAL, read_launch
 from rla_exp.cli.outcome import exit_code
 from rla_exp.cli.table_runs import Found, TableRuns, Trained
 from rla_exp.errors import ConfigError, InterruptedRun, UserError
-from rla_exp.report import RunRequest, Table, TableSpec, check_writable, collect, render_rich, table_names, write_table
+from rla_exp.report import Table, TableSpec, check_writable, collect, render_rich, table_names, write_table
 from rla_exp.report.domains import with_domain_columns
 from rla_exp.report.kernel_spec import is_kernel_table, load_kernel_spec
 from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
 from rla_exp.report.local_text import LocalText
-from rla_exp.report.outcome import absent_scores, read_outcomes
-from rla_exp.runs.evaluations import read_scores
+from rla_exp.report.outcome import absent_scores, lacking_scores, read_outcomes
 from rla_exp.runs.files import expand_home
 from rla_exp.sweep.recorded import is_finished
 from rla_exp.sweep.time_limit import TimeLimit
@@ -112,6 +111,8 @@ class TableSettings:
             problems.append("test_text: has no effect without text")
         if self.corpus is not None and self.train:
             problems.append(f"corpus={self.corpus}: has no effect without train=false")
+        if self.data_dir is not None and not self.data_dir.is_dir():
+            problems.append(f"data_dir={self.data_dir}: there is no such folder")
         if self.launcher != LOCAL and self.minutes is not None:
             problems.append("minutes: has no effect on a cluster, whose jobs outlive the command; leave it out")
         training = {
@@ -165,13 +166,14 @@ def make_tables(settings: TableSettings) -> None:
     """
     runs = _runs(settings)
     if settings.table != ALL:
-        make_table(settings, runs)
+        make_table(settings.table, settings, runs)
         return
     problems = []
     for name in table_names():
         print(f"== {name}", flush=True)
         try:
-            make_table(replace(settings, table=name), runs)
+            # not with a table of their own: settings that one of them does not have are for the others
+            make_table(name, settings, runs)
         except InterruptedRun:
             raise
         except UserError as error:
@@ -194,15 +196,15 @@ def _runs(settings: TableSettings) -> TableRuns:
     )
 
 
-def make_table(settings: TableSettings, runs: TableRuns) -> None:
-    """Train what is missing, write the table, print it.
+def make_table(name: str, settings: TableSettings, runs: TableRuns) -> None:
+    """Train what the table `name` lacks, write it, print it.
 
     Raises:
         UserError: something cannot be used as it is, and nothing was started; or runs failed, and the table says so.
         InterruptedRun: the sweep was asked to stop; no table was written.
     """
-    if is_kernel_table(settings.table):
-        kernels = load_kernel_spec(settings.table, settings.scale)
+    if is_kernel_table(name):
+        kernels = load_kernel_spec(name, settings.scale)
         make_kernel_table(
             kernels,
             runs=settings.runs,
@@ -214,7 +216,7 @@ def make_table(settings: TableSettings, runs: TableRuns) -> None:
     text = LocalText(settings.text, settings.test_text) if settings.text else None
     # evaluated elsewhere, finished runs may have scores on files of that machine
     with_data = settings.data_dir is not None or not settings.train
-    spec = TableSpec.load(settings.table, settings.scale, settings.seeds, text=text, with_data=with_data)
+    spec = TableSpec.load(name, settings.scale, settings.seeds, text=text, with_data=with_data)
     # hours of training should not end at a folder that cannot be written
     folder = settings.results / spec.name / spec.scale
     check_writable(folder)
@@ -227,15 +229,19 @@ def make_table(settings: TableSettings, runs: TableRuns) -> None:
         return collect(spec, folders, mixed=mixed, choices=choices)
 
     if isinstance(runs, Trained):
-        runs.jobs |= {request: followed_by_evaluation(item) for request, item in _wanted(spec, runs, settings).items()}
+        # of all tables some have no use for a data_dir
+        wanted = wanted_evaluations(spec, runs.jobs, settings.data_dir, must_serve=settings.table != ALL)
+        runs.jobs |= {request: followed_by_evaluation(item) for request, item in wanted.items()}
     # what cannot be compared is refused before the training, not after it
     collected(mixed=settings.mixed)
     problems = [runs.finish(requests, detail=lambda: render_rich(collected(mixed=True)))]
     if isinstance(runs, Trained):
-        problems.append(_evaluate(spec, runs, settings))
+        problems.append(_evaluate(spec, runs, settings.data_dir))
     if with_data:
         absent = absent_scores(spec, read_outcomes(spec, folders))
         spec = spec.without_columns(absent, "Not evaluated")
+    if not settings.train:
+        problems += lacking_scores(spec, read_outcomes(spec, folders))
     spec = with_domain_columns(spec, read_outcomes(spec, folders))
     write_table(collected(mixed=settings.mixed), folder)
     print()
@@ -246,34 +252,14 @@ def make_table(settings: TableSettings, runs: TableRuns) -> None:
         raise UserError("\n".join(told))
 
 
-def _evaluate(spec: TableSpec, runs: Trained, settings: TableSettings) -> str | None:
+def _evaluate(spec: TableSpec, runs: Trained, data_dir: Path | None) -> str | None:
     """Score finished runs on the suites that columns show, where that is not done yet; what failed, in words."""
-    wanted = [item for item in _wanted(spec, runs, settings).values() if is_finished(item.job.folder)]
-    failed = evaluate_runs(wanted, runs.launch, limit=runs.limit)
+    wanted = wanted_evaluations(spec, runs.jobs, data_dir, must_serve=False).values()
+    finished = [item for item in wanted if is_finished(item.job.folder)]
+    failed = evaluate_runs(finished, runs.launch, limit=runs.limit)
     if not failed:
         return None
     return "\n".join([f"{len(failed)} runs could not be evaluated:", *(f"  - {text}" for text in failed)])
-
-
-def _wanted(spec: TableSpec, runs: Trained, settings: TableSettings) -> dict[RunRequest, Wanted]:
-    """The suites that runs lack, with those tasks that columns show and that can be had."""
-    offered = {
-        suite: offered_tasks(suite, tasks, settings.data_dir)
-        for study in spec.studies
-        for suite, tasks in spec.score_tasks(study).items()
-    }
-    wanted = {}
-    for request in spec.runs():
-        job, tasks = runs.jobs[request], spec.score_tasks(request.study)
-        there = {tuple(key.split("/")[1:3]) for key in read_scores(job.folder)} if tasks else set()
-        lacking = {
-            suite: frozenset(task for task in names & offered[suite] if (suite, task) not in there)
-            for suite, names in tasks.items()
-        }
-        lacking = {suite: names for suite, names in lacking.items() if names}
-        if lacking:
-            wanted[request] = Wanted(job, lacking, spec.evaluation_limits, settings.data_dir)
-    return wanted
 
 
 def _choose_learning_rates(spec: TableSpec, runs: TableRuns) -> list[Choice]:

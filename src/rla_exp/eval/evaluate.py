@@ -27,7 +27,7 @@ from rla_exp.eval.suite import LmEvalSuite, MqarSuite, NeedleSuite, Suite
 from rla_exp.eval.trained_model import TrainedModel
 from rla_exp.runs import EVALUATING, git_commit, sources_hash
 from rla_exp.runs.environment import device_name
-from rla_exp.runs.evaluations import Evaluation, TaskScores, write_evaluation
+from rla_exp.runs.evaluations import Evaluation, TaskScores, evaluations_locked, write_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +100,10 @@ def evaluate_run(
                 continue
             scores = opened.run_task(task)
             _refuse_nonfinite(task, scores, run)
-            stored = resumed(folder, now, overwrite=settings.overwrite)
-            stored = replace(stored, tasks={**stored.tasks, **scores})
-            write_evaluation(folder, stored)
+            with evaluations_locked(folder):
+                stored = resumed(folder, now, overwrite=settings.overwrite)
+                stored = replace(stored, tasks={**stored.tasks, **scores})
+                write_evaluation(folder, stored)
             for entry in entries:
                 tell(_summary(entry, scores[entry]))
     return stored

@@ -53,7 +53,8 @@ def read_generation(arguments: Mapping[str, Any]) -> Generation:
         )
     until = given.get("until", [])
     stop = (until,) if isinstance(until, str) else tuple(until)
-    temperature = float(given.get("temperature", 0))
+    # asked to sample and not told how warm, transformers samples at 1
+    temperature = float(given.get("temperature", 1 if given.get("do_sample") else 0))
     if given.get("do_sample") is False or temperature == 0:
         sampling = Sampling()
     else:

@@ -29,7 +29,7 @@ from rla_exp.eval.local_files import (
 from rla_exp.eval.quiet import lm_eval_in_one_process, lm_eval_quiet
 from rla_exp.eval.stored import Documents
 from rla_exp.eval.suite import LmEvalSuite
-from rla_exp.eval.task_loading import TaskSource, listed, load_task, num_fewshot_of
+from rla_exp.eval.task_loading import TaskSource, class_of, listed, load_task, num_fewshot_of
 from rla_exp.eval.task_names import leaf_names, task_config, task_manager
 from rla_exp.runs.evaluations import Score, TaskScores
 
@@ -181,6 +181,12 @@ def _data(members: Sequence[str], source: TaskSource) -> str:
     if digests:
         one = digests[0] if len(digests) == 1 else hashlib.sha256(",".join(digests).encode()).hexdigest()
         return f"files:{one}"
-    paths = [task_config(source.manager, member).get("dataset_path") for member in members]
-    named = sorted({f"hub:{path}" if path else "generated" for path in paths})
-    return ",".join(named)
+    return ",".join(sorted({_origin(task_config(source.manager, member)) for member in members}))
+
+
+def _origin(config: Mapping[str, Any]) -> str:
+    path = config.get("dataset_path")
+    if "class" in config:
+        # a task that is a class names its data itself
+        path = class_of(config).DATASET_PATH or config["task"]
+    return f"hub:{path}" if path else "generated"

@@ -10,7 +10,7 @@ from rla_exp.config.wording import show
 from rla_exp.errors import RunError
 from rla_exp.runs.evaluations import Evaluation, evaluation_file, read_evaluation
 
-_OVERWRITE = "Pass overwrite=true to score anew what was made otherwise."
+_OVERWRITE = "To score anew what was made otherwise, remove that file, or give rla-evaluate overwrite=true."
 _MOST_FILES = 3
 _ORIGINS = ("sources", "device", "torch")
 """What of the provenance a file's tasks have in common; the commit may differ where the sources do not."""

@@ -101,7 +101,7 @@ def _with_files(name: str, source: TaskSource) -> ConfigurableTask:
     """A task that is a class, with local data."""
     config = task_config(source.manager, name)
     files = {split: str(file) for split, file in source.files[name].items()}
-    base = _class_of(config)
+    base = class_of(config)
 
     def download(task: ConfigurableTask, *_: Any, **__: Any) -> None:
         task.dataset = load_splits(files, required_fields(name, config))
@@ -111,7 +111,7 @@ def _with_files(name: str, source: TaskSource) -> ConfigurableTask:
     return task
 
 
-def _class_of(config: Mapping[str, Any]) -> type[ConfigurableTask]:
+def class_of(config: Mapping[str, Any]) -> type[ConfigurableTask]:
     """The class that `class: !function task.SWDE` names; the index has it as a path, /folder/task.SWDE."""
     path, _, attribute = str(config["class"]).rpartition(".")
     module = path[path.index("/lm_eval/") + 1 :].replace("/", ".")

@@ -17,6 +17,7 @@ from rla_exp.config.schema import RunConfig
 from rla_exp.data import CorpusFingerprint, build_data
 from rla_exp.data.text import TextData
 from rla_exp.data.tokenizer import Tokenizer
+from rla_exp.kernels import tuned_tiles
 from rla_exp.lit.callbacks import Diagnostics, Evaluation, Measure, Progress, SelfChecks, StepEnd
 from rla_exp.lit.checkpoint import PREVIOUS, AtomicCheckpointIO, newest_checkpoint, remove_unfinished
 from rla_exp.lit.datamodule import longest_sequence, make_datamodule
@@ -162,6 +163,7 @@ def make_provenance(
         "corpus_python": None if corpus is None else corpus.python_version,
         "device_type": device,
         "device": device_name(device),
+        "autotuned": bool(tuned_tiles()),
         "threads": config.trainer.threads,
         "torch": torch.__version__,
         "identity": identity,

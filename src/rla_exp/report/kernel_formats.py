@@ -204,7 +204,7 @@ def _cells(table: KernelTable) -> dict[str, Any]:
                 "group": row.op,
                 "group_label": _names(table, row)[0],
                 "row": f"{row.device}/{row.implementation}",
-                "label": row.implementation,
+                "label": _names(table, row)[1],
             }
             for row in table.rows
         ],

@@ -107,6 +107,19 @@ def absent_scores(spec: TableSpec, outcomes: Sequence[Outcome]) -> list[str]:
     ]
 
 
+def lacking_scores(spec: TableSpec, outcomes: Sequence[Outcome]) -> list[str]:
+    """A line for each column of scores that finished runs lack, though others have them."""
+    lines = []
+    for column in spec.columns.values():
+        if isinstance(column, ScoreColumn):
+            done = [run for run in outcomes if run.state == "done" and run.request.study == column.study]
+            lacking = [run for run in done if column.key not in run.scores]
+            if lacking:
+                task = f"{column.suite}/{column.task}"
+                lines.append(f"{column.label}: {len(lacking)} of {len(done)} finished runs are not scored on {task}")
+    return lines
+
+
 @dataclass(frozen=True)
 class Origin:
     """The sources, devices, corpora or conditions of scores that runs have (`what` of these), each with its runs."""
@@ -135,6 +148,10 @@ def read_origins(spec: TableSpec, outcomes: Iterable[Outcome]) -> list[Origin]:
         _origin("source", done, lambda run: _short(run.provenance.get("sources"))),
         _origin("device", done, lambda run: str(run.provenance.get("device"))),
     ]
+    # the order of sums hangs on a kernel's tiles
+    tuned = _origin("autotuned tiles", done, lambda run: "yes" if run.provenance.get("autotuned") else "no")
+    if "yes" in tuned.runs:
+        origins.append(tuned)
     for study in spec.studies.values():
         runs = [run for run in done if run.request.study == study.key]
         corpus = _origin(f"corpus of {study.label}", runs, lambda run: _short(run.provenance.get("corpus_sha256")))

@@ -13,13 +13,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rla_exp.errors import RunError
 from rla_exp.runs.files import read_json, write_json
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 EVALUATION_FOLDER = "evaluations"
 OF_THE_MODEL = frozenset({"checkpoint", "checkpoint_sha256", "step"})
@@ -124,11 +130,36 @@ def write_evaluation(run: Path, evaluation: Evaluation) -> None:
             if not math.isfinite(score.value):
                 raise ValueError(f"{task}: {name} is {score.value}, an evaluation holds finite numbers only")
     file = evaluation_file(run, evaluation.suite)
-    try:
-        file.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {file.parent}: {error.strerror or error}") from error
+    _make_folder(run)
     write_json(file, asdict(evaluation))
+
+
+@contextmanager
+def evaluations_locked(run: Path) -> Iterator[None]:
+    """Wait for other commands that write scores of the run folder `run`, and keep them waiting (not on Windows).
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    file = _make_folder(run) / ".lock"
+    try:
+        lock = file.open("w")
+    except OSError as error:
+        raise RunError(f"cannot write {file}: {error.strerror or error}") from error
+    # the kernel drops the lock with the process
+    with lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make_folder(run: Path) -> Path:
+    folder = run / EVALUATION_FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {folder}: {error.strerror or error}") from error
+    return folder
 
 
 def read_scores(run: Path) -> Mapping[str, Score]:

@@ -111,11 +111,13 @@ def test_gates_below_the_rounding_of_the_rest() -> None:
     assert result.errors["dg"] < 1e-3
 
 
+@pytest.mark.parametrize("scale", [None, -0.3])
 @pytest.mark.parametrize("options", [RDN, GATED_DELTA_NET, LINEAR_ATTENTION], ids=describe)
-def test_initial_states_after_strong_decays(options: Options) -> None:
+def test_initial_states_after_strong_decays(options: Options, scale: float | None) -> None:
     """What reaches them is smaller than float16's normal numbers."""
     scenario = Scenario(name="small", lengths=(130,), batch_size=1, num_heads=1, decay="1e-4")
-    case = Case(scenario=scenario, options=replace(options, normalize_qk=True), K=32, V=32, dtype=torch.float16)
+    options = replace(options, normalize_qk=True, scale=scale)
+    case = Case(scenario=scenario, options=options, K=32, V=32, dtype=torch.float16)
     result = check_case(case, BACKEND, CPU)
     assert not result.failures, result.failures
     assert max(result.errors["dS0"], result.errors.get("dR0", 0.0)) < 1e-3

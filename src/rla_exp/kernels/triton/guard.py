@@ -131,23 +131,32 @@ _outcomes: dict[tuple[Setting, int], dict[str, Any]] = {}
 _lock = threading.RLock()
 
 
+class Verdict(NamedTuple):
+    """What a self-check says."""
+
+    failure: str | None
+    """Why the kernels may not be used; None: they may."""
+    is_conclusive: bool
+    """False: it failed by an accident, such as a GPU without memory, and may pass another time."""
+
+
 def self_check(setting: Setting, device_index: int) -> str | None:
     """Why the kernels may not be used for this setting on this GPU; None: they may. Measures on first use only."""
-    (failure,) = self_check_all([setting], device_index)
-    return failure
+    (verdict,) = self_check_all([setting], device_index)
+    return verdict.failure
 
 
-def self_check_all(settings: Sequence[Setting], device_index: int) -> list[str | None]:
+def self_check_all(settings: Sequence[Setting], device_index: int) -> list[Verdict]:
     """The same for several settings, measured side by side: most of that time compiles."""
     use_installed_assembler()  # what is checked, and named in the outcome, is what will compile
     with _lock:
         missing = [setting for setting in settings if (setting, device_index) not in _outcomes]
         with ThreadPoolExecutor(max_workers=max(1, len(missing))) as pool:
             found = pool.map(lambda setting: _read_or_measure(setting, device_index), missing)
-            _outcomes.update(
-                {(setting, device_index): outcome for setting, outcome in zip(missing, found, strict=True)}
-            )
-        return [_failure(_outcomes[setting, device_index]) for setting in settings]
+            for setting, outcome in zip(missing, found, strict=True):
+                _outcomes[setting, device_index] = outcome
+        outcomes = [_outcomes[setting, device_index] for setting in settings]
+    return [Verdict(_failure(outcome), outcome["is_conclusive"]) for outcome in outcomes]
 
 
 def _failure(outcome: dict[str, Any]) -> str | None:
@@ -171,8 +180,8 @@ def _read_or_measure(setting: Setting, device_index: int) -> dict[str, Any]:
         return stored
     start = perf_counter()
     outcome = {**key, **measure(setting, f"cuda:{device_index}")}
-    is_conclusive = outcome.pop("is_conclusive")
     outcome["seconds"] = round(perf_counter() - start, 1)
-    if is_conclusive:
+    # what an accident refused may be another time's luck
+    if outcome["is_conclusive"]:
         write_stored(file, outcome)
     return outcome

@@ -50,7 +50,9 @@ def clip_mask(inputs: Inputs, options: Options) -> Tensor:
     assert options.clip is not None
     S, R = (None, None) if inputs.initial_state is None else inputs.initial_state
     with _current(x.q.device):
-        tiles = forward_tiles(x, options, partial(_passes, x, options, S, R, True), keep=True)
+        tiles = forward_tiles(
+            x, options, partial(_passes, x, options, S, R, True), keep=True, initial_state=S is not None
+        )
         *_, saved = fused_forward(x, options, S, R, keep=True, tiles=tiles)
     assert saved.r is not None
     return saved.r.abs() <= clip_bounds(options.clip, saved.r.dtype)[0]
@@ -118,7 +120,9 @@ def fused_attention(
     x = Operands(q, k, v, g, beta, gamma, cu_seqlens)
     S, R = (None if state is None else state.contiguous() for state in (S, R))
     with _current(q.device):
-        tiles = forward_tiles(x, options, partial(_passes, x, options, S, R, keep), keep=keep)
+        tiles = forward_tiles(
+            x, options, partial(_passes, x, options, S, R, keep), keep=keep, initial_state=S is not None
+        )
         o, final_S, final_R, saved = fused_forward(x, options, S, R, keep=keep, tiles=tiles)
     present = (_present(q, x) for x in (final_R, *saved))
     return o, final_S, *present  # type: ignore[return-value]

@@ -125,7 +125,8 @@ def reverse_kernel(
 
             if dtype == tl.float16:
                 # strong decays make these rows smaller than its normal numbers: the largest is made 1 meanwhile
-                largest = tl.max(read, 0)
+                # a negative scale is allowed
+                largest = tl.max(tl.abs(read), 0)
                 if DELTA:
                     largest = tl.maximum(largest, tl.max(hold, 0))
                 if PREDICTED:

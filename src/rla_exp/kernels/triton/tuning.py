@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rla_exp.kernels.options import Options
+from rla_exp.kernels.triton.assembler import use_installed_assembler
 from rla_exp.kernels.triton.call import Operands, usual_tiles
 from rla_exp.kernels.triton.guard import Setting, self_check_all
 from rla_exp.kernels.triton.plan import Switches
@@ -64,11 +65,20 @@ def take_candidate(candidate: int) -> Iterator[None]:
         _taken.pop()
 
 
-def forward_tiles(x: Operands, options: Options, passes: Passes, *, keep: bool) -> Tiles | None:
-    """For a forward pass, and with `keep` its backward pass; None: the usual ones. Measures on a shape's first call."""
+def forward_tiles(x: Operands, options: Options, passes: Passes, *, keep: bool, initial_state: bool) -> Tiles | None:
+    """For a forward pass, and with `keep` its backward pass; None: the usual ones. Measures on a shape's first call.
+
+    Args:
+        passes: what is timed.
+        keep: whether a backward pass may follow.
+        initial_state: whether the call has one; without, another kernel is compiled.
+    """
+    use_installed_assembler()  # the usual tiles depend on it
     if _taken or not _is_on(x):
         return _fixed(x, options)
-    shape, index = _shape(x, options, keep=keep), x.q.device.index
+    shape, index = _shape(x, options, keep=keep, initial_state=initial_state), x.q.device.index
+    if len(candidates(shape.usual)) == 1:
+        return None
     with _lock:
         record = _chosen.get((shape, index))
         if record is None:
@@ -82,10 +92,14 @@ def backward_tiles(x: Operands, options: Options) -> Tiles | None:
     """What was chosen when the forward pass ran; None: the usual ones."""
     if _taken or not _is_on(x):
         return _fixed(x, options)
-    shape = _shape(x, options, keep=True)
-    with _lock:
-        record = _chosen.get((shape, x.q.device.index))
-    return None if record is None else _tiles_of(record, shape.usual)
+    # the backward kernels are the same with an initial state and without
+    for initial_state in (True, False):
+        shape = _shape(x, options, keep=True, initial_state=initial_state)
+        with _lock:
+            record = _chosen.get((shape, x.q.device.index))
+        if record is not None:
+            return _tiles_of(record, shape.usual)
+    return None
 
 
 def tuned_tiles() -> list[dict[str, Any]]:
@@ -108,15 +122,14 @@ def _fixed(x: Operands, options: Options) -> Tiles | None:
     return known[min(_taken[-1], len(known) - 1)]
 
 
-def _shape(x: Operands, options: Options, *, keep: bool) -> Shape:
+def _shape(x: Operands, options: Options, *, keep: bool, initial_state: bool) -> Shape:
     setting = Setting.with_options(
         options,
         K=x.q.shape[-1],
         V=x.v.shape[-1],
         dtype=x.q.dtype,
         kind="equal" if x.cu_seqlens is None else "packed",
-        # kernels with and without one have the same loops
-        initial_state=True,
+        initial_state=initial_state,
         gradients=keep,
     )
     chains = x.num_sequences * x.q.shape[2]
@@ -137,23 +150,32 @@ def _read_or_measure(shape: Shape, index: int, passes: Passes) -> dict[str, Any]
     }
     file = stored_file("tiles", key)
     record = read_stored(file, "chosen", dict)
+    if record is not None:
+        return record
+    start = perf_counter()
+    found, is_conclusive = _measure(shape, index, passes)
+    # another process may have been first: then all go by its choice
+    record = read_stored(file, "chosen", dict)
     if record is None:
-        start = perf_counter()
-        record = {**key, **_measure(shape, index, passes)}
-        record["seconds"] = round(perf_counter() - start, 1)
-        write_stored(file, record)
+        record = {**key, **found, "seconds": round(perf_counter() - start, 1)}
+        if is_conclusive:
+            write_stored(file, record)
     return record
 
 
-def _measure(shape: Shape, index: int, passes: Passes) -> dict[str, Any]:
-    """Why candidates were refused, milliseconds of the others, and the fastest for each pass; all by number."""
+def _measure(shape: Shape, index: int, passes: Passes) -> tuple[dict[str, Any], bool]:
+    """Why candidates were refused, milliseconds of the others, the fastest for each pass, by number.
+
+    Also whether that would come out again: no candidate was refused by an accident.
+    """
     known = candidates(shape.usual)
     others = range(1, len(known))
-    failures = self_check_all([shape.setting._replace(candidate=n) for n in others], index)
-    refused = {str(n): failure for n, failure in zip(others, failures, strict=True) if failure is not None}
+    verdicts = self_check_all([shape.setting._replace(candidate=n) for n in others], index)
+    refused = {str(n): verdict.failure for n, verdict in zip(others, verdicts, strict=True) if verdict.failure}
     allowed = [n for n in range(len(known)) if str(n) not in refused]
     ms = {name: {str(n): milliseconds(run, known[n]) for n in allowed} for name, run in passes(shape.usual).items()}
-    return {"refused": refused, "ms": ms, "chosen": {name: _fastest(times) for name, times in ms.items()}}
+    chosen = {name: _fastest(times) for name, times in ms.items()}
+    return {"refused": refused, "ms": ms, "chosen": chosen}, all(verdict.is_conclusive for verdict in verdicts)
 
 
 def _fastest(ms: dict[str, float]) -> int:
