@@ -39,12 +39,8 @@ Offered = Mapping[str, Mapping[str, str]]
 that read no local files nothing is said."""
 
 
-def wanted_evaluations(
-    spec: TableSpec, jobs: Mapping[RunRequest, Job], data_dir: Path | None, *, must_serve: bool
-) -> dict[RunRequest, Wanted]:
-    """The suites that runs lack, with those tasks that columns show and that can be had.
-
-    A task that is stored with other documents than those of data_dir now counts as lacking; evaluating it says so.
+def offered_tasks(spec: TableSpec, data_dir: Path | None, *, must_serve: bool) -> dict[str, Offered]:
+    """By suite that the table shows, the tasks that can be had. Reads the files of data_dir once, for all runs.
 
     Args:
         must_serve: refuse a data_dir that has no task of the table.
@@ -53,7 +49,10 @@ def wanted_evaluations(
         ConfigError: data_dir has no task that the table shows.
         DataError: a file in data_dir is missing or damaged.
     """
-    suites = {suite: tasks for study in spec.studies for suite, tasks in spec.score_tasks(study).items()}
+    suites: dict[str, set[str]] = {}
+    for study in spec.studies:
+        for suite, tasks in spec.score_tasks(study).items():
+            suites.setdefault(suite, set()).update(tasks)
     offered = {suite: _offered(suite, tasks, data_dir) for suite, tasks in suites.items()}
     is_of_use = any(documents for tasks in offered.values() for documents in tasks.values())
     if must_serve and data_dir is not None and not is_of_use:
@@ -64,6 +63,16 @@ def wanted_evaluations(
                 + (f"of {', '.join(shown)} none that reads files has a folder in it" if shown else "it shows no scores")
             ]
         )
+    return offered
+
+
+def wanted_evaluations(
+    spec: TableSpec, jobs: Mapping[RunRequest, Job], offered: Mapping[str, Offered], data_dir: Path | None
+) -> dict[RunRequest, Wanted]:
+    """The suites that runs lack, with those tasks that columns show and that are offered (`offered_tasks`).
+
+    A task that is stored with other documents than those of data_dir now counts as lacking; evaluating it says so.
+    """
     wanted = {}
     for request in spec.runs():
         job = jobs[request]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rla_exp.cli.evaluations import evaluate_runs, followed_by_evaluation, wanted_evaluations
+from rla_exp.cli.evaluations import Wanted, evaluate_runs, followed_by_evaluation, offered_tasks, wanted_evaluations
 from rla_exp.cli.hydra_settings import is_hydras
 from rla_exp.cli.kernel_table import make_kernel_table
 from rla_exp.cli.key_values import (
@@ -28,7 +28,7 @@ from rla_exp.cli.launching import LOCAL, read_launch
 from rla_exp.cli.outcome import exit_code
 from rla_exp.cli.table_runs import Found, TableRuns, Trained
 from rla_exp.errors import ConfigError, InterruptedRun, UserError
-from rla_exp.report import Table, TableSpec, check_writable, collect, render_rich, table_names, write_table
+from rla_exp.report import RunRequest, Table, TableSpec, check_writable, collect, render_rich, table_names, write_table
 from rla_exp.report.domains import with_domain_columns
 from rla_exp.report.kernel_spec import is_kernel_table, load_kernel_spec
 from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
@@ -228,21 +228,24 @@ def make_table(name: str, settings: TableSettings, runs: TableRuns) -> None:
     def collected(*, mixed: bool) -> Table:
         return collect(spec, folders, mixed=mixed, choices=choices)
 
+    def wanted(trained: Trained) -> dict[RunRequest, Wanted]:
+        return wanted_evaluations(spec, trained.jobs, offered, settings.data_dir)
+
+    # of all tables some have no use for a data_dir
+    offered = offered_tasks(spec, settings.data_dir, must_serve=settings.table != ALL) if settings.train else {}
     if isinstance(runs, Trained):
-        # of all tables some have no use for a data_dir
-        wanted = wanted_evaluations(spec, runs.jobs, settings.data_dir, must_serve=settings.table != ALL)
-        runs.jobs |= {request: followed_by_evaluation(item) for request, item in wanted.items()}
+        runs.jobs |= {request: followed_by_evaluation(item) for request, item in wanted(runs).items()}
     # what cannot be compared is refused before the training, not after it
     collected(mixed=settings.mixed)
     problems = [runs.finish(requests, detail=lambda: render_rich(collected(mixed=True)))]
     if isinstance(runs, Trained):
-        problems.append(_evaluate(spec, runs, settings.data_dir))
+        problems.append(_evaluate([item for item in wanted(runs).values() if is_finished(item.job.folder)], runs))
+    outcomes = read_outcomes(spec, folders)
     if with_data:
-        absent = absent_scores(spec, read_outcomes(spec, folders))
-        spec = spec.without_columns(absent, "Not evaluated")
+        spec = spec.without_columns(absent_scores(spec, outcomes), "Not evaluated")
     if not settings.train:
-        problems += lacking_scores(spec, read_outcomes(spec, folders))
-    spec = with_domain_columns(spec, read_outcomes(spec, folders))
+        problems += lacking_scores(spec, outcomes)
+    spec = with_domain_columns(spec, outcomes)
     write_table(collected(mixed=settings.mixed), folder)
     print()
     print((folder / "table.md").read_text(encoding="utf-8"))
@@ -252,11 +255,9 @@ def make_table(name: str, settings: TableSettings, runs: TableRuns) -> None:
         raise UserError("\n".join(told))
 
 
-def _evaluate(spec: TableSpec, runs: Trained, data_dir: Path | None) -> str | None:
-    """Score finished runs on the suites that columns show, where that is not done yet; what failed, in words."""
-    wanted = wanted_evaluations(spec, runs.jobs, data_dir, must_serve=False).values()
-    finished = [item for item in wanted if is_finished(item.job.folder)]
-    failed = evaluate_runs(finished, runs.launch, limit=runs.limit)
+def _evaluate(wanted: Sequence[Wanted], runs: Trained) -> str | None:
+    """Score runs on the suites that columns show, where that is not done yet; what failed, in words."""
+    failed = evaluate_runs(wanted, runs.launch, limit=runs.limit)
     if not failed:
         return None
     return "\n".join([f"{len(failed)} runs could not be evaluated:", *(f"  - {text}" for text in failed)])
