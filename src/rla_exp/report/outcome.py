@@ -41,12 +41,8 @@ class Outcome:
     @property
     def scores(self) -> dict[str, float]:
         """By eval/<suite>/<task>/<metric>, as columns name them."""
-        return {
-            f"eval/{suite}/{task}/{metric}": score.value
-            for suite, evaluation in self.evaluations.items()
-            for task, found in evaluation.tasks.items()
-            for metric, score in found.metrics.items()
-        }
+        found = (evaluation.scores for evaluation in self.evaluations.values())
+        return {key: score.value for scores in found for key, score in scores.items()}
 
 
 def read_outcomes(spec: TableSpec, folders: Mapping[RunRequest, Path]) -> list[Outcome]:

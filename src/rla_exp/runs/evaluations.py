@@ -70,6 +70,15 @@ class Evaluation:
     provenance: dict[str, Any]
     tasks: dict[str, TaskScores]
 
+    @property
+    def scores(self) -> dict[str, Score]:
+        """By key: `eval/<suite>/<task>/<metric>`."""
+        return {
+            f"eval/{self.suite}/{task}/{metric}": score
+            for task, found in self.tasks.items()
+            for metric, score in found.metrics.items()
+        }
+
 
 def conditions(evaluation: Evaluation) -> dict[str, str]:
     """What the scores follow from, in words: settings, evaluating code and device, each task's version and documents.
@@ -168,13 +177,11 @@ def read_scores(run: Path) -> Mapping[str, Score]:
     Raises:
         RunError: a file is damaged.
     """
-    scores = {}
+    scores: dict[str, Score] = {}
     for file in sorted((run / EVALUATION_FOLDER).glob("*.json")):
         evaluation = read_evaluation(run, file.stem)
         assert evaluation is not None
-        for task, found in evaluation.tasks.items():
-            for metric, score in found.metrics.items():
-                scores[f"eval/{evaluation.suite}/{task}/{metric}"] = score
+        scores |= evaluation.scores
     return scores
 
 
