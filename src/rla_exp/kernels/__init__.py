@@ -2,8 +2,8 @@
 
 from rla_exp.kernels.api import linear_attention, linear_attention_step
 from rla_exp.kernels.diagnose import Diagnostics, diagnose
+from rla_exp.kernels.self_checks import self_checks
 from rla_exp.kernels.state import State
-from rla_exp.kernels.triton.guard import self_checks
 from rla_exp.kernels.triton.tuning import tuned_tiles
 
 __all__ = [

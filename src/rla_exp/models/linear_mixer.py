@@ -102,12 +102,14 @@ class LinearMixer(nn.Module):
         """q, k: [B, T, H, K]; v: [B, T, H, V]; before the L2 normalization, which the operator does."""
         config = self.config
         qkv = self.qkv_proj(x)
+        # one kernel does both on a GPU
+        together = self.conv is not None and config.qk_activation == config.v_activation == "silu"
         if self.conv is not None:
-            qkv = self.conv(qkv, layout, window)
+            qkv = self.conv(qkv, layout, window, silu=together)
         qk, v = qkv.split([2 * self.widths[0], self.widths[2]], dim=-1)
-        if config.qk_activation == "silu":
+        if config.qk_activation == "silu" and not together:
             qk = F.silu(qk)
-        if config.v_activation == "silu":
+        if config.v_activation == "silu" and not together:
             v = F.silu(v)
         qk = qk.unflatten(-1, (2 * config.num_heads, config.head_dim_k))
         if config.rotary:

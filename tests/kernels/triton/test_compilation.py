@@ -27,6 +27,7 @@ from triton.compiler import ASTSource, compile
 from triton.runtime.jit import JITFunction
 
 from rla_exp.kernels.triton import call
+from rla_exp.kernels.triton.convolution import convolve, convolve_backward
 from rla_exp.kernels.triton.launch import fused_backward, fused_forward
 from rla_exp.kernels.triton.operator import operands
 from rla_exp.kernels.triton.plan import Switches
@@ -203,6 +204,18 @@ def test_all_kernels_of_rdn(
     found = usages(launches, capability, tmp_path)
     names = {name.split("_")[0] for name in found}
     assert names == {"forward", "gradients", "inverses", "prepare", "replay", "reverse", "step"}
+    assert_fits(found, capability)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", SHARED_MEMORY)
+def test_the_convolution(capability: int, launches: list[Launch], tmp_path: Path) -> None:
+    x, dy = (torch.empty(8, 2048, 768, dtype=torch.bfloat16, device="meta") for _ in range(2))
+    weight = torch.empty(768, 4, device="meta")
+    convolve(x, weight, None, silu=True)
+    convolve_backward(x, weight, None, dy, silu=True)
+    found = usages(launches, capability, tmp_path)
+    assert {name.rsplit("_", 1)[0] for name in found} == {"convolve", "weight_gradient", "input_gradient"}
     assert_fits(found, capability)
 
 

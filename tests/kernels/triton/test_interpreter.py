@@ -1,4 +1,4 @@
-"""Starts interpreted.py: Triton decides when it is imported whether it interprets, so that takes a process."""
+"""Starts what interpreted*.py have: Triton decides when it is imported whether it interprets: that takes a process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-MIN_TESTS = 104
+MIN_TESTS = 116
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton exists for Linux only")
 def test_kernels_in_the_interpreter() -> None:
-    file = Path(__file__).with_name("interpreted.py")
+    files = [str(Path(__file__).with_name(name)) for name in ("interpreted.py", "interpreted_convolution.py")]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
