@@ -8,6 +8,8 @@ BIN = $(VENV)/bin
 TORCH_INDEX ?=
 TABLE ?= ablation
 SCALE ?= cpu
+# of the table's studies these alone: STUDIES=mqar,text
+STUDIES ?=
 SEEDS ?=
 JOBS ?=
 # anything: train again what failed before
@@ -47,12 +49,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 reproduce-table: setup  ## train what is missing of TABLE (or all) at SCALE (smoke, cpu, gpu, paper) and write results/TABLE/SCALE/
-	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) $(if $(RETRY),retry_failed=true) \
+	@$(BIN)/rla-table table=$(TABLE) scale=$(SCALE) $(if $(STUDIES),studies=$(STUDIES)) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) $(if $(RETRY),retry_failed=true) \
 		$(if $(LAUNCHER),launcher=$(LAUNCHER)) $(if $(MINUTES),minutes=$(MINUTES)) \
 		$(if $(TEXT),"text=$(TEXT)") $(if $(TEST_TEXT),"test_text=$(TEST_TEXT)") $(if $(DATA_DIR),"data_dir=$(DATA_DIR)")
 
 plan: setup  ## what TABLE at SCALE would cost, before anything starts: runs, tokens, parameters, memory, hours
-	@$(BIN)/rla-plan table=$(TABLE) scale=$(SCALE) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) \
+	@$(BIN)/rla-plan table=$(TABLE) scale=$(SCALE) $(if $(STUDIES),studies=$(STUDIES)) $(if $(SEEDS),seeds=$(SEEDS)) $(if $(JOBS),jobs=$(JOBS)) \
 		$(if $(TEXT),"text=$(TEXT)") $(if $(TEST_TEXT),"test_text=$(TEST_TEXT)")
 
 dashboard: setup  ## build the HTML dashboard from the runs on disk; with W&B credentials publish the W&B one too

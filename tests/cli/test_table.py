@@ -139,7 +139,7 @@ def test_wrong_settings_are_answered_all_at_once(capsys: pytest.CaptureFixture[s
     assert command.main(["tabel=ablation", "jobs=0", "seeds=0,0", "scale", "mixed=yes", "runs=a", "runs=b"]) == 1
     assert capsys.readouterr().err.splitlines() == [
         "6 problems with the configuration:",
-        "  - tabel=ablation: there is no setting tabel; allowed: table, scale, seeds, jobs, launcher, "
+        "  - tabel=ablation: there is no setting tabel; allowed: table, scale, studies, seeds, jobs, launcher, "
         "minutes, runs, results, text, test_text, benchmarks, data_dir, mixed, retry_failed, train, corpus; did you "
         "mean table?",
         "  - jobs=0: jobs is '0'; allowed: a whole number from 1 on",
@@ -160,11 +160,13 @@ def test_unknown_tables_and_scales(setting: str, words: str, capsys: pytest.Capt
 
 
 def test_settings_without_effect_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["table=kernels", "seeds=1", "jobs=2", "mixed=true", "text=a.txt", "minutes=3"]) == 1
+    assert (
+        command.main(["table=kernels", "studies=a", "seeds=1", "jobs=2", "mixed=true", "text=a.txt", "minutes=3"]) == 1
+    )
     why = "has no effect on table=kernels, which has times and no runs"
     assert capsys.readouterr().err.splitlines() == [
-        "5 problems with the configuration:",
-        *(f"  - {key}: {why}" for key in ("jobs", "minutes", "seeds", "text", "mixed")),
+        "6 problems with the configuration:",
+        *(f"  - {key}: {why}" for key in ("jobs", "minutes", "studies", "seeds", "text", "mixed")),
     ]
     assert command.main(["train=false", "jobs=2", "retry_failed=true"]) == 1
     assert capsys.readouterr().err.splitlines()[1:] == [

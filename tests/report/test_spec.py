@@ -68,6 +68,17 @@ def test_seeds_can_be_chosen(tables: Path) -> None:
     assert TableSpec.load("small", "cpu", [5, 0], folder=tables).seeds == (5, 0)
 
 
+def test_studies_can_be_chosen(tables: Path) -> None:
+    spec = TableSpec.load("small", "cpu", folder=tables)
+    mqar = spec.with_studies(["mqar"])
+    assert list(mqar.columns) == ["accuracy", "learned", "state", "speed", "failed"]
+    assert {request.study for request in mqar.runs()} == {"mqar"}
+    assert mqar.caption == f"{spec.caption} Not in this table: Text."
+    assert spec.with_studies(["text", "mqar"]) is spec
+    with pytest.raises(ConfigError, match="study txt is unknown; known: mqar, text; did you mean text"):
+        spec.with_studies(["mqar", "txt"])
+
+
 @pytest.mark.parametrize("seeds", [[], [1, 1], [-1]])
 def test_wrong_seeds_are_refused(tables: Path, seeds: list[int]) -> None:
     with pytest.raises(ConfigError, match="seeds are one or more distinct integers from 0 on"):

@@ -91,6 +91,14 @@ def seed_list(text: str) -> tuple[int, ...]:
     return seeds
 
 
+def name_list(text: str) -> tuple[str, ...]:
+    """Distinct names separated by commas."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise ValueError(text)
+    return names
+
+
 def path_list(text: str) -> tuple[str, ...]:
     """Paths or globs separated by commas; the user's own folder as ~."""
     paths = tuple(str(expand_home(path.strip())) for path in text.split(",") if path.strip())

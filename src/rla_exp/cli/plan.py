@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rla_exp.cli.kernel_table import SECONDS_A_TIME, num_times
-from rla_exp.cli.key_values import Key, describe_keys, path_list, read_key_values, seed_list, whole_number
+from rla_exp.cli.key_values import Key, describe_keys, name_list, path_list, read_key_values, seed_list, whole_number
 from rla_exp.cli.outcome import exit_code
 from rla_exp.config import Composed
 from rla_exp.config.schema import RunConfig
@@ -29,6 +29,7 @@ ALL = "all"
 KEYS = {
     "table": Key(str, "a file of conf/table, or all", "which table; default ablation"),
     "scale": Key(str, "a scale of that table, such as smoke, cpu, gpu or paper", "how large; default cpu"),
+    "studies": Key(name_list, "distinct studies of that table, as in mqar,text", "these alone; default all"),
     "seeds": Key(seed_list, "distinct whole numbers from 0 on, as in 0,1,2", "instead of the scale's own seeds"),
     "jobs": Key(whole_number, "a whole number from 1 on", "runs at a time; default as the table assumes"),
     "text": Key(path_list, "files or globs, separated by commas", "what studies on text read instead of their corpora"),
@@ -52,6 +53,7 @@ class PlanSettings:
 
     table: str = "ablation"
     scale: str = "cpu"
+    studies: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
     jobs: int | None = None
     text: tuple[str, ...] = ()
@@ -62,8 +64,11 @@ class PlanSettings:
         problems = []
         if self.test_text and not self.text:
             problems.append(f"test_text={','.join(self.test_text)}: has no effect without text; set text too")
+        if self.studies is not None and self.table == ALL:
+            problems.append(f"studies={','.join(self.studies)}: has no effect with table=all; name one table")
         if is_kernel_table(self.table):
             given = {
+                "studies": self.studies and ",".join(self.studies),
                 "seeds": self.seeds and ",".join(map(str, self.seeds)),
                 "jobs": self.jobs,
                 "text": ",".join(self.text),
@@ -101,6 +106,8 @@ def _plan(table: str, settings: PlanSettings) -> str:
         return _plan_kernels(load_kernel_spec(table, settings.scale))
     text = LocalText(settings.text, settings.test_text) if settings.text else None
     spec = TableSpec.load(table, settings.scale, settings.seeds, text=text)
+    if settings.studies is not None:
+        spec = spec.with_studies(settings.studies)
     finished = _Finished(settings.runs)
     sizes = _Sizes()
 

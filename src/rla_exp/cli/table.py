@@ -17,6 +17,7 @@ from rla_exp.cli.kernel_table import make_kernel_table
 from rla_exp.cli.key_values import (
     Key,
     describe_keys,
+    name_list,
     path_list,
     positive,
     read_key_values,
@@ -43,6 +44,9 @@ ALL = "all"
 KEYS = {
     "table": Key(str, "a file of conf/table, or all", "which table, or all of them in turn; default ablation"),
     "scale": Key(str, "a scale of that table, such as smoke, cpu, gpu or paper", "how large; default cpu"),
+    "studies": Key(
+        name_list, "distinct studies of that table, as in mqar,text", "these alone, with their columns; default all"
+    ),
     "seeds": Key(seed_list, "distinct whole numbers from 0 on, as in 0,1,2", "instead of the scale's own seeds"),
     "jobs": Key(whole_number, "a whole number from 1 on", "runs at a time; default as many as fit on the machine"),
     "launcher": Key(
@@ -88,6 +92,7 @@ class TableSettings:
 
     table: str = "ablation"
     scale: str = "cpu"
+    studies: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
     jobs: int | None = None
     launcher: str = LOCAL
@@ -123,11 +128,14 @@ class TableSettings:
             "retry_failed": self.retry_failed,
         }
         runs = {
+            "studies": self.studies is not None,
             "seeds": self.seeds is not None,
             "text": bool(self.text),
             "mixed": self.mixed,
             "corpus": self.corpus is not None,
         }
+        if self.studies is not None and self.table == ALL:
+            problems.append("studies: has no effect on table=all, whose tables have different ones")
         if is_kernel_table(self.table):
             chosen, why = training | runs, f"on table={self.table}, which has times and no runs"
         else:
@@ -217,6 +225,8 @@ def make_table(name: str, settings: TableSettings, runs: TableRuns) -> None:
     # evaluated elsewhere, finished runs may have scores on files of that machine
     with_data = settings.data_dir is not None or not settings.train
     spec = TableSpec.load(name, settings.scale, settings.seeds, text=text, with_data=with_data)
+    if settings.studies is not None:
+        spec = spec.with_studies(settings.studies)
     # hours of training should not end at a folder that cannot be written
     folder = settings.results / spec.name / spec.scale
     check_writable(folder)

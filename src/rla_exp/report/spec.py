@@ -244,6 +244,32 @@ class TableSpec:
         caption = f"{self.caption} {why}: {', '.join(missed)}." if missed else self.caption
         return replace(self, columns=columns, caption=caption)
 
+    def with_studies(self, names: Sequence[str]) -> TableSpec:
+        """The table of these studies alone, with their rows and columns; its caption says so.
+
+        Raises:
+            ConfigError: with every study that it does not have at its scale, or where nothing is left to draw.
+        """
+        wrong = [unknown_name("study", name, self.studies) for name in names if name not in self.studies]
+        if wrong:
+            raise ConfigError([f"studies: {problem}" for problem in wrong])
+        studies = {key: study for key, study in self.studies.items() if key in names}
+        if len(studies) == len(self.studies):
+            return self
+        kept = replace(
+            self,
+            studies=studies,
+            rows=tuple(row for row in self.rows if any(study.has(row.group, row.key) for study in studies.values())),
+            columns={key: column for key, column in self.columns.items() if study_of(column) in (None, *studies)},
+            rules={key: rule for key, rule in self.rules.items() if key in studies},
+        )
+        if not kept.figure_columns:
+            raise ConfigError(
+                [f"studies={','.join(names)}: of them no column is drawn; add one of {set(self.studies)}"]
+            )
+        left_out = ", ".join(study.label for key, study in self.studies.items() if key not in studies)
+        return replace(kept, caption=f"{self.caption} Not in this table: {left_out}.")
+
     def runs(self) -> list[RunRequest]:
         """Every run of the table. Seed by seed, so that an unfinished table compares all rows."""
         return [
