@@ -124,10 +124,23 @@ def test_of_equal_scores_the_smaller_rate_is_taken(spec: TableSpec, tmp_path: Pa
     assert chosen(choose_learning_rates(spec, folders)) == {1e-3}
 
 
-def test_nothing_is_chosen_while_runs_are_missing_or_where_all_diverged(spec: TableSpec, tmp_path: Path) -> None:
-    assert chosen(choose_learning_rates(spec, {})) == {None}
-    folders = scored(spec, tmp_path, dict.fromkeys((1e-3, 1e-2, 1e-1), (-1.0, -1.0)))
-    assert chosen(choose_learning_rates(spec, folders)) == {None}
+def test_nothing_is_chosen_while_runs_are_missing(spec: TableSpec) -> None:
+    choices = choose_learning_rates(spec, {})
+    assert chosen(choices) == {None}
+    assert not choices[0].all_diverged
+
+
+def test_where_every_candidate_diverged_the_smallest_stands(spec: TableSpec, tmp_path: Path) -> None:
+    choices = choose_learning_rates(spec, scored(spec, tmp_path, dict.fromkeys((1e-3, 1e-2, 1e-1), (-1.0, -1.0))))
+    assert chosen(choices) == {1e-3}
+    assert choices[0].all_diverged
+    assert not choices[0].at_edge
+    said = notes(collect(spec, {}, choices=choices))
+    assert any(
+        note.startswith("MQAR: every rate that was tried diverged, and the smallest stands: RLA full (0.001)")
+        for note in said
+    )
+    assert to_cells(collect(spec, {}, choices=choices))["learning_rates"][0]["all_diverged"]
 
 
 def test_the_table_says_what_was_chosen_and_from_what(spec: TableSpec, tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def _evaluate(wanted: Sequence[Wanted], runs: Trained) -> str | None:
 def _choose_learning_rates(spec: TableSpec, runs: TableRuns) -> list[Choice]:
     """Train the candidates that the table's rules name, and choose.
 
-    Raises UserError where a candidate failed otherwise than by divergence, or every candidate of a row diverged.
+    Raises UserError where a candidate failed otherwise than by divergence.
     """
     requests = selection_runs(spec)
     if not requests:
@@ -287,11 +287,4 @@ def _choose_learning_rates(spec: TableSpec, runs: TableRuns) -> list[Choice]:
         problem = runs.finish(requests)
         if problem is not None:
             raise UserError(problem)
-    choices = choose_learning_rates(spec, folders)
-    hopeless = [f"{choice.row} {choice.study}" for choice in choices if choice.lr is None]
-    if hopeless:
-        raise UserError(
-            f"no learning rate can be chosen where every candidate diverged: {', '.join(hopeless)}; "
-            f"give smaller candidates in conf/table/{spec.name}.yaml"
-        )
-    return choices
+    return choose_learning_rates(spec, folders)

@@ -86,6 +86,9 @@ def _choices(table: Table) -> list[str]:
         if at_edge:
             rows = ", ".join(at_edge)
             said.append(f"{label}: chosen at the end of what was tried, so that a better one may lie beyond: {rows}.")
+        diverged = [_row_label(table, choice) for choice in choices if choice.all_diverged]
+        if diverged:
+            said.append(f"{label}: every rate that was tried diverged, and the smallest stands: {', '.join(diverged)}.")
     return said
 
 

@@ -99,6 +99,7 @@ def _choice(choice: Choice) -> dict[str, Any]:
         "metric": choice.rule.metric,
         "lr": choice.lr,
         "at_edge": choice.at_edge,
+        "all_diverged": choice.all_diverged,
         "candidates": [
             {"lr": candidate.lr, "score": candidate.score, "runs": [_run(run) for run in candidate.runs]}
             for candidate in choice.candidates

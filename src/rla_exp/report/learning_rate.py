@@ -38,7 +38,7 @@ class Choice:
     rule: LearningRateRule
     candidates: tuple[Candidate, ...]
     lr: float | None
-    """None where runs are missing, or where every candidate diverged."""
+    """None where runs are missing. Where every candidate diverged the smallest: the row is shown with what it does."""
 
     @property
     def runs(self) -> list[Outcome]:
@@ -48,7 +48,12 @@ class Choice:
     @property
     def at_edge(self) -> bool:
         """Whether the chosen one is the smallest or largest candidate: beyond it may be a better one."""
-        return self.lr in (min(self.rule.candidates), max(self.rule.candidates))
+        return not self.all_diverged and self.lr in (min(self.rule.candidates), max(self.rule.candidates))
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether no candidate was trained to its end."""
+        return self.lr is not None and all(candidate.score is None for candidate in self.candidates)
 
 
 def selection_runs(spec: TableSpec) -> list[RunRequest]:
@@ -117,7 +122,8 @@ def _choose(row: str, study: str, rule: LearningRateRule, runs: Sequence[Outcome
     scored = [candidate for candidate in tried if candidate.score is not None]
     # of equal scores the smaller learning rate
     best = max(scored, key=lambda candidate: (sign * (candidate.score or 0.0), -candidate.lr), default=None)
-    return Choice(row, study, rule, tuple(tried), best.lr if best is not None and complete else None)
+    chosen = min(rule.candidates) if best is None else best.lr
+    return Choice(row, study, rule, tuple(tried), chosen if complete else None)
 
 
 def _candidate(lr: float, rule: LearningRateRule, runs: Sequence[Outcome]) -> Candidate:
