@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rla_exp.kernels import State, linear_attention
+from rla_exp.kernels.chunked import fitting_chunk
 from rla_exp.kernels.layout import packed_layout
 
 # ragged, longest neither first nor last, one token, a multiple of every chunk length, two empty
@@ -102,3 +103,11 @@ def test_one_long_sequence_among_many_short_ones_costs_only_its_chunks() -> None
     layout = packed_layout(offsets, num_heads=2, chunk=32, device=torch.device("cpu"))
     assert layout.num_rows == 2 * (500 + 100)
     assert layout.rows == (2 * 501, *[2] * 99)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "chunk"),
+    [((512,), 32), ((448,) * 8, 32), ((48,), 24), ((12, 9, 0), 12), ((56, 55, 51), 28), ((3,), 4), ((500, 1), 28)],
+)
+def test_chunks_leave_few_places_empty(lengths: tuple[int, ...], chunk: int) -> None:
+    assert fitting_chunk(lengths, head_dim=32, longest=32) == chunk

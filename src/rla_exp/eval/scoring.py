@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,8 +17,9 @@ from rla_exp.eval.prefix_tree import MIN_SHARED, Segment, Tokens, prefix_tree
 from rla_exp.generation.reading import num_even
 from rla_exp.models import Cache, LanguageModel
 
-# numbers in the largest tensor of logits
-_MAX_LOGITS = 2**26
+# numbers in a tensor of logits, which a CPU's cache then holds, but for so many rows that a product is worth its call
+_MAX_LOGITS = 2**18
+_MIN_LOGIT_ROWS = 2**8
 # of rows that are read together whatever batch_size: calls on few tokens take as long as calls on none
 _FEW_TOKENS = 2**12
 _FEW_STATE_BYTES = 2**26
@@ -212,13 +214,17 @@ class Scorer:
     def _predict(self, hidden: Tensor, place: NDArray[np.int64], token: NDArray[np.int64]) -> _Predicted:
         """The log-probability of token[i] after hidden[place[i]], and whether it is the likeliest."""
         log_probs, greedy = [], []
-        step = max(1, _MAX_LOGITS // self.model.vocab_size)
+        step = max(_MIN_LOGIT_ROWS, _MAX_LOGITS // self.model.vocab_size)
         for start in range(0, len(place), step):
             at = torch.from_numpy(place[start : start + step]).to(hidden.device)
             target = torch.from_numpy(token[start : start + step]).to(hidden.device)
-            logits = self.model.head(hidden[at]).float()
-            log_probs.append(logits.gather(1, target[:, None]).squeeze(1) - logits.logsumexp(-1))
-            greedy.append(logits.argmax(-1) == target)
+            logits = self.model.head(hidden.index_select(0, at)).float()
+            log_probs.append(-F.cross_entropy(logits, target, reduction="none"))
+            # the first of equal ones, as decoding takes it; argmax takes as long as the logits themselves on a CPU
+            highest = (logits.gather(1, target[:, None]).squeeze(1) == logits.amax(-1)).nonzero().squeeze(1)
+            is_greedy = torch.zeros_like(target, dtype=torch.bool)
+            is_greedy[highest] = logits[highest].argmax(-1) == target[highest]
+            greedy.append(is_greedy)
         return _Predicted(torch.cat(log_probs).double().cpu().numpy(), torch.cat(greedy).cpu().numpy())
 
 

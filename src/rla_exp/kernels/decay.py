@@ -88,7 +88,7 @@ def causal_ones(chunk: int, like: Tensor) -> Tensor:
     return torch.ones(chunk, chunk, dtype=like.dtype, device=like.device).tril(-1)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 # kept for training too when made first in inference mode
 @torch.inference_mode(False)
 def _intervals(chunk: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -42,9 +43,9 @@ class Layout:
     order: Tensor | None
     """[N] sequences, longest first; None where they are all of length T (no packing)."""
     token_of_slot: Tensor | None
-    """[chunks x C] token in each place of a chunk, T where there is none; None without packing."""
+    """[rows x C] token x H + head in each place of a row, T x H where there is none; None without packing."""
     slot_of_token: Tensor | None
-    """[T] the inverse; None without packing."""
+    """[T x H] the inverse; None without packing."""
 
     @property
     def num_rows(self) -> int:
@@ -65,8 +66,11 @@ class Layout:
         """[B, T, H, ...] -> [rows, C, ...], zeros where a chunk has no token; into `out` where given."""
         B, T, H, *D = x.shape
         if self.token_of_slot is not None:
-            x = torch.cat((x[0], x.new_zeros(1, H, *D)))[self.token_of_slot].view(1, -1, H, *D)
-        elif T % self.chunk:
+            # index_select copies rows; indexing, which does the same by element, takes six times as long on a CPU
+            tokens = torch.cat((x[0].flatten(0, 1), x.new_zeros(1, *D)))
+            rows = tokens.index_select(0, self.token_of_slot).view(-1, self.chunk, *D)
+            return rows if out is None else out.copy_(rows)
+        if T % self.chunk:
             x = F.pad(x, (0, 0) * (len(D) + 1) + (0, -T % self.chunk))
         x = x.reshape(B, -1, self.chunk, H, *D).movedim((1, 3), (0, 2))
         if out is None:
@@ -76,18 +80,20 @@ class Layout:
 
     def merge(self, y: Tensor) -> Tensor:
         """[rows, C, ...] -> [B, T, H, ...]."""
-        H, D = self.num_heads, y.shape[2:]
-        y = y.view(-1, self.batch_size, H, self.chunk, *D).movedim((0, 2), (1, 3)).reshape(self.batch_size, -1, H, *D)
-        return y[:, : self.num_tokens] if self.slot_of_token is None else y[:, self.slot_of_token]
+        B, H, D = self.batch_size, self.num_heads, y.shape[2:]
+        if self.slot_of_token is not None:
+            return y.flatten(0, 1).index_select(0, self.slot_of_token).view(B, -1, H, *D)
+        y = y.view(-1, B, H, self.chunk, *D).movedim((0, 2), (1, 3)).reshape(B, -1, H, *D)
+        return y[:, : self.num_tokens]
 
     def rows_of_states(self, S: Tensor) -> Tensor:
         """[N, H, K, V] -> [N x H, K, V], longest sequence first."""
-        return (S if self.order is None else S[self.order]).flatten(0, 1)
+        return (S if self.order is None else S.index_select(0, self.order)).flatten(0, 1)
 
     def states_of_rows(self, rows: Tensor) -> Tensor:
         """The inverse of rows_of_states."""
         S = rows.view(-1, self.num_heads, *rows.shape[1:])
-        return S if self.order is None else S[self.order.argsort()]
+        return S if self.order is None else S.index_select(0, self.order.argsort())
 
 
 def uniform_layout(batch_size: int, num_tokens: int, num_heads: int, chunk: int) -> Layout:
@@ -96,8 +102,11 @@ def uniform_layout(batch_size: int, num_tokens: int, num_heads: int, chunk: int)
     return Layout(chunk, num_heads, batch_size, num_tokens, slabs, None, None, None)
 
 
+@lru_cache(maxsize=4)
+# kept for training too when made first in inference mode
+@torch.inference_mode(False)
 def packed_layout(offsets: tuple[int, ...], num_heads: int, chunk: int, device: torch.device) -> Layout:
-    """The sequences between the offsets; each has chunks of its own."""
+    """The sequences between the offsets; each has chunks of its own. Kept: all layers ask for the same."""
     lengths = torch.tensor(offsets).diff()
     chunks = (lengths + chunk - 1) // chunk
     order = torch.argsort(chunks, descending=True, stable=True)
@@ -110,10 +119,11 @@ def packed_layout(offsets: tuple[int, ...], num_heads: int, chunk: int, device: 
     rank[order] = torch.arange(len(order))
     sequence = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     position = torch.arange(num_tokens) - torch.tensor(offsets)[sequence]
-    slot_of_token = (first[position // chunk] + rank[sequence]) * chunk + position % chunk
-    token_of_slot = torch.full((int(first[-1]) * chunk,), num_tokens)
-    token_of_slot[slot_of_token] = torch.arange(num_tokens)
+    row = (first[position // chunk] + rank[sequence]) * num_heads
+    slot = (row * chunk + position % chunk).to(device)
+    slot_of_token = (slot[:, None] + torch.arange(num_heads, device=device) * chunk).flatten()
     rows = tuple(count * num_heads for count in slabs)
-    return Layout(
-        chunk, num_heads, 1, num_tokens, rows, order.to(device), token_of_slot.to(device), slot_of_token.to(device)
-    )
+    num_items = num_tokens * num_heads
+    token_of_slot = torch.full((sum(rows) * chunk,), num_items, device=device)
+    token_of_slot[slot_of_token] = torch.arange(num_items, device=device)
+    return Layout(chunk, num_heads, 1, num_tokens, rows, order.to(device), token_of_slot, slot_of_token)

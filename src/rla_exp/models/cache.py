@@ -21,9 +21,12 @@ class LinearCache:
 
     def select(self, rows: Tensor) -> LinearCache:
         """A copy whose row i is row rows[i] of this; rows: [n] integers."""
-        R = self.state.R
-        state = State(self.state.S[rows], None if R is None else R[rows])
-        return LinearCache(state, None if self.window is None else self.window[rows])
+        # index_select copies rows; indexing, which does the same by element, takes several times as long on a CPU
+        S, R, window = (
+            None if x is None else x.index_select(0, rows) for x in (self.state.S, self.state.R, self.window)
+        )
+        assert S is not None
+        return LinearCache(State(S, R), window)
 
     @classmethod
     def joined(cls, parts: Sequence[LinearCache]) -> LinearCache:

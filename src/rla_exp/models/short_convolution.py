@@ -43,13 +43,19 @@ class ShortConvolution(nn.Module):
         return F.silu(y) if silu else y
 
     def _continued(self, x: Tensor, cu_seqlens: Tensor, window: Tensor) -> Tensor:
-        """Documents that go on from their windows: each window is laid before its document, and all is one row."""
+        """Documents that go on from their windows: all as one row, then each one's first tokens after its window."""
         num_documents, reach, _ = window.shape
-        index = torch.arange(x.shape[1], device=x.device)
-        place = index + torch.searchsorted(cu_seqlens, index, right=True) * reach
-        windows = torch.arange(num_documents, device=x.device)[:, None] * reach + torch.arange(reach, device=x.device)
-        joined = x.new_empty(1, x.shape[1] + num_documents * reach, x.shape[2])
-        joined[0, place] = x[0]
-        joined[0, cu_seqlens[:-1, None] + windows] = window.to(x.dtype)
-        window.copy_(joined[0, cu_seqlens[1:, None] + windows].detach())
-        return convolve_rows(joined, self.weight, 0)[:, place - reach]
+        # copies of rows by index_select: by indexing they take several times as long on a CPU
+        rows, lag = x[0], torch.arange(reach, device=x.device)
+        starts, lengths = cu_seqlens[:-1, None], cu_seqlens.diff()[:, None]
+        first = rows.index_select(0, (starts + lag).clamp(max=len(rows) - 1).flatten()).view_as(window)
+        joined = torch.cat([window.to(x.dtype), first], dim=1)
+        is_token = lag < lengths
+        y = convolve_rows(x, self.weight, reach)[:, : len(rows)]
+        y[0, (starts + lag)[is_token]] = convolve_rows(joined, self.weight, 0)[is_token]
+
+        last = rows.index_select(0, (starts + lengths - reach + lag).clamp(min=0).flatten()).view_as(window)
+        place = 2 * reach * torch.arange(num_documents, device=x.device)[:, None] + lengths.clamp(max=reach) + lag
+        short = joined.flatten(0, 1).index_select(0, place.flatten()).view_as(window)
+        window.copy_(torch.where((lengths < reach)[..., None], short, last).detach())
+        return y
