@@ -5,6 +5,7 @@ Float32 and float16 only: the interpreter's products in bfloat16 are wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from rla_exp.kernels import State
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options
-from rla_exp.kernels.triton import launch, operator, plan
+from rla_exp.kernels.triton import launch, operator, plan, tiles
 from rla_exp.kernels.triton.call import usual_tiles
 from rla_exp.kernels.triton.step import triton_step
 from rla_exp.kernels.triton.tiles import Tiles, candidates
@@ -25,6 +26,7 @@ from rla_exp.kernels.verify.problem import Case, Scenario, describe, make_proble
 
 BACKEND = load_backend("triton")
 CPU = torch.device("cpu")
+Cut = Callable[..., list[tuple[int, int]]]
 
 
 def check(
@@ -38,7 +40,7 @@ def check(
 ) -> None:
     """Every output and gradient against float64, within the bounds that hold on a GPU."""
     case = Case(
-        scenario=Scenario(name="interpreted", batch_size=1, num_heads=1, **scenario),
+        scenario=Scenario(**{"name": "interpreted", "batch_size": 1, "num_heads": 1, **scenario}),
         options=options,
         K=K,
         V=V,
@@ -135,6 +137,68 @@ def test_many_checkpoints_and_slices(monkeypatch: pytest.MonkeyPatch, lengths: t
         monkeypatch.setattr(module, "CHECKPOINT_EVERY", 1)
     monkeypatch.setattr(plan, "SCRATCH_BYTES", 1)
     check(RDN, lengths=lengths)
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
+    """Cuts what is otherwise too short for it, and says into how many segments of how many chunks that was."""
+    taken: list[tuple[int, int]] = []
+    segments = plan.Chunking.segments
+
+    def recorded(*arguments: Any) -> tuple[int, int]:
+        taken.append(segments(*arguments))
+        return taken[-1]
+
+    def cut(count: int, *, every: int = 1) -> list[tuple[int, int]]:
+        for module in (plan, launch, tiles):
+            monkeypatch.setattr(module, "CHECKPOINT_EVERY", every)
+        monkeypatch.setattr(tiles, "may_cut", lambda *_, **__: True)
+        monkeypatch.setattr(tiles, "choose_segments", lambda *_: count)
+        monkeypatch.setattr(plan.Chunking, "segments", recorded)
+        return taken
+
+    yield cut
+    assert max(taken) > (1, 0)
+
+
+@pytest.mark.parametrize("options", option_sets(), ids=describe)
+def test_segments(cut: Cut, options: Options) -> None:
+    """Of 32, 32 and 1 tokens."""
+    cut(3)
+    check(options, lengths=(65,))
+
+
+@pytest.mark.parametrize("options", [RDN, LINEAR_ATTENTION], ids=describe)
+def test_segments_without_a_state(cut: Cut, options: Options) -> None:
+    cut(2)
+    check(options, lengths=(40,), initial_state=False)
+    check(options, lengths=(40,), initial_state=False, gradients=False)
+
+
+@pytest.mark.parametrize("options", [RDN, RLA], ids=describe)
+@pytest.mark.parametrize("decay", ["1e-4", "1"])
+def test_segments_after_strong_and_no_decay(cut: Cut, options: Options, decay: str) -> None:
+    cut(2)
+    check(options, lengths=(40,), decay=decay)
+
+
+@pytest.mark.parametrize("options", [RDN, RLA], ids=describe)
+def test_segments_in_float16(cut: Cut, options: Options) -> None:
+    cut(2)
+    check(replace(options, normalize_qk=True, scale=0.3), lengths=(70,), dtype=torch.float16)
+
+
+def test_segments_of_sizes_that_are_no_power_of_two(cut: Cut) -> None:
+    cut(4)
+    check(GATED_DELTA_NET, lengths=(100,), K=24, V=40)
+
+
+def test_segments_in_slices(cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward 7 chunks, with a checkpoint inside the first segment; backward 3 of them and then 4."""
+    taken = cut(2, every=2)
+    monkeypatch.setattr(plan, "SCRATCH_BYTES", 250_000)
+    check(GATED_DELTA_NET, lengths=(200,), batch_size=2, num_heads=2)
+    assert taken == [(2, 4), (2, 2), (2, 2)]
 
 
 @pytest.mark.parametrize("normalize_qk", [False, True])

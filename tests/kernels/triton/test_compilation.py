@@ -27,6 +27,7 @@ from triton.compiler import ASTSource, compile
 from triton.runtime.jit import JITFunction
 
 from rla_exp.kernels.triton import call
+from rla_exp.kernels.triton.combine import combine_kernel
 from rla_exp.kernels.triton.convolution import convolve, convolve_backward
 from rla_exp.kernels.triton.launch import fused_backward, fused_forward
 from rla_exp.kernels.triton.operator import operands
@@ -40,7 +41,7 @@ SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 # kernels have no other use for it. On sm_80 ptxas gives up on one kernel and keeps next to nothing in registers.
 MAX_SPILLED_BYTES = {
     80: {"inverses": 576, "prepare": 640, "forward": 512, "reverse": 256, "gradients": 9024},
-    90: {"inverses": 320, "forward": 320, "reverse": 256, "gradients": 640},
+    90: {"inverses": 320, "forward": 352, "reverse": 256, "gradients": 640},
     100: {"inverses": 352, "forward": 448, "replay": 192, "reverse": 512, "gradients": 192},
 }
 
@@ -118,10 +119,17 @@ def usage_of(cubin: bytes, shared_bytes: int, folder: Path) -> Usage:
 
 
 def meta_inputs(
-    options: Options, K: int, V: int, dtype: torch.dtype, *, step: bool = False, num_sequences: int = 8
+    options: Options,
+    K: int,
+    V: int,
+    dtype: torch.dtype,
+    *,
+    step: bool = False,
+    num_sequences: int = 8,
+    num_tokens: int = 2048,
 ) -> Inputs:
-    """Tensors without memory: sequences of 2048 tokens, or 64 of one; 16 heads."""
-    tokens = (64,) if step else (num_sequences, 2048)
+    """Tensors without memory: sequences of so many tokens, or 64 of one; 16 heads."""
+    tokens = (64,) if step else (num_sequences, num_tokens)
 
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(*shape, dtype=dtype, device="meta")
@@ -149,10 +157,11 @@ def launch_sequence(
     *,
     keep: bool = True,
     num_sequences: int = 8,
+    num_tokens: int = 2048,
     candidate: int = 0,
 ) -> None:
     """A forward pass, and where it keeps what that needs a backward pass."""
-    x = operands(meta_inputs(options, K, V, dtype, num_sequences=num_sequences), options)
+    x = operands(meta_inputs(options, K, V, dtype, num_sequences=num_sequences, num_tokens=num_tokens), options)
     tiles = candidates(call.usual_tiles(x, Switches.of(options)))[candidate]
     o, S, R, saved = fused_forward(x, options, None, None, keep=keep, tiles=tiles)
     if keep:
@@ -161,7 +170,11 @@ def launch_sequence(
 
 def compiled_as(launch: Launch) -> tuple[str, dict[str, Any]]:
     """The kernel's name and all that its code depends on."""
-    what = {key: type_of(value) if isinstance(value, Tensor) else value for key, value in launch.arguments.items()}
+    runtime = {parameter.name for parameter in launch.kernel.params if parameter.do_not_specialize}
+    what = {
+        key: type_of(value) if isinstance(value, Tensor) or key in runtime else value
+        for key, value in launch.arguments.items()
+    }
     return launch.kernel.fn.__name__, what | launch.options
 
 
@@ -232,3 +245,23 @@ def test_candidates_for_the_tiles(launches: list[Launch], tmp_path: Path, monkey
     found = usages(launches[usual:], 90, tmp_path, but=launches[:usual])
     assert {name.split("_")[0] for name in found} == {"forward", "gradients", "replay", "reverse"}
     assert_fits(found, 90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", SHARED_MEMORY)
+def test_segments_of_rdn(
+    capability: int, launches: list[Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a long sequence of few heads needs beyond the kernels above: 8 variants on Hopper, 6 elsewhere."""
+    gpu = Gpu(num_processors=132, shared_memory=SHARED_MEMORY[capability], must_pipeline=False)
+    monkeypatch.setattr(call, "gpu_of", lambda _: gpu)
+    launch_sequence(RDN, 128, 128, torch.bfloat16)
+    usual = len(launches)
+    launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=1, num_tokens=8192)
+    cut = launches[usual:]
+    if capability != 90:
+        cut = [launch for launch in cut if launch.arguments.get("EFFECT") or launch.kernel is combine_kernel]
+    found = usages(cut, capability, tmp_path, but=launches[:usual])
+    names = [name.split("_")[0] for name in sorted(found)]
+    assert names == ["combine"] * 2 + ["forward"] * (4 if capability == 90 else 2) + ["reverse"] * 2
+    assert_fits(found, capability)

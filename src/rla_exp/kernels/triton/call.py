@@ -106,6 +106,11 @@ class Call:
         assert self.clip is not None
         return self.clip, *clip_bounds(self.clip, self.x.q.dtype)
 
+    @property
+    def precision(self) -> str:
+        """Of products: exact in float32, and of no meaning in 16 bits."""
+        return "ieee" if self.x.q.dtype == torch.float32 else "tf32"
+
     def places(self, *, second: bool) -> dict[str, Any]:
         """Which state a pass carries, S or (second) R, and where its matrices are."""
         slots = self.switches.matrix_slots()
@@ -119,7 +124,6 @@ class Call:
     def constants(self, gates: tuple[str, ...]) -> dict[str, Any]:
         """Compile-time arguments: sizes, precision, the matrices' places and the switches named."""
         K, V = self.x.q.shape[-1], self.x.v.shape[-1]
-        precision = "ieee" if self.x.q.dtype == torch.float32 else "tf32"
         switches = {name: value for name, value in asdict(self.switches).items() if name in gates}
         return {
             "K": K,
@@ -128,7 +132,7 @@ class Call:
             "BK": block_size(K),
             "ROWS": ROWS,
             "VARLEN": self.chunking.cu_seqlens is not None,
-            "PRECISION": precision,
+            "PRECISION": self.precision,
             "enable_fp_fusion": True,
             **switches,
         }
@@ -151,5 +155,6 @@ def usual_tiles(x: Operands, switches: Switches) -> Tiles:
         block_size(x.v.shape[-1]),
         predicted=switches.FIT,
         num_heads=x.num_sequences * x.q.shape[2],
+        num_tokens=x.q.shape[1] if x.cu_seqlens is None else 0,
         gpu=gpu_of(x.q.device),
     )

@@ -35,19 +35,27 @@ def place_in_all(index, T, J0, LS, C: tl.constexpr, VARLEN: tl.constexpr):
 
 
 @triton.jit
-def sequence_span(n, cu_seqlens, cu_chunks, T, J0, LS, C: tl.constexpr, VARLEN: tl.constexpr):
-    """First token and end of a sequence, the index of its first chunk in the slice, and its chunks in the slice."""
+def chain_span(chain, cu_seqlens, cu_chunks, T, J0, LS, P, LP, C: tl.constexpr, VARLEN: tl.constexpr):
+    """Of a chain of chunks: its sequence, the first token and that sequence's end, the index of its first chunk in the
+    slice, and its chunks.
+
+    Equal sequences: a slice of each is cut into P segments of LP chunks, a chain each; packed ones are not cut. The
+    first token is that of the segment, had the slice begun with the sequence.
+    """
     if VARLEN:
+        n = chain
         start = tl.load(cu_seqlens + n).to(tl.int64)
         end = tl.load(cu_seqlens + n + 1).to(tl.int64)
         first = tl.load(cu_chunks + n).to(tl.int64)
         chunks = (tl.load(cu_chunks + n + 1) - first).to(tl.int32)
     else:
-        start = n.to(tl.int64) * T
-        end = start + T
-        first = n.to(tl.int64) * LS
-        chunks = tl.minimum(LS, tl.cdiv(T, C) - J0)
-    return start, end, first, chunks
+        n = chain // P
+        skipped = chain % P * LP
+        start = n.to(tl.int64) * T + skipped * C
+        end = (n + 1).to(tl.int64) * T
+        first = n.to(tl.int64) * LS + skipped
+        chunks = tl.minimum(LP, tl.minimum(LS, tl.cdiv(T, C) - J0) - skipped)
+    return n, start, end, first, chunks
 
 
 # offsets inside a tile are 32-bit and added to a base of 64 bits at last: tensors of addresses would fill the registers

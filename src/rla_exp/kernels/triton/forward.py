@@ -1,4 +1,4 @@
-"""The forward pass of one state: a program carries a block of its columns over a sequence's chunks.
+"""The forward pass of one state: a program carries a block of its columns over the chunks of a sequence or segment.
 
 S and R each have a launch of their own: together they spill registers, and half as many columns fit into a program.
 """
@@ -7,17 +7,18 @@ import triton
 import triton.language as tl
 
 from rla_exp.kernels.triton.chunks import (
+    chain_span,
     load_block,
     load_scales,
     load_tile,
-    sequence_span,
     store_block,
     store_tile,
 )
+from rla_exp.kernels.triton.combine import block_of_identity, store_effect
 
 
 # one binary for all lengths: what the self-check compiled is what runs
-@triton.jit(do_not_specialize=["T", "LS", "H"])
+@triton.jit(do_not_specialize=["T", "LS", "P", "LP", "H"])
 def forward_kernel(
     q,
     k,
@@ -28,12 +29,15 @@ def forward_kernel(
     initial,
     o,
     final,
+    maps,
     r,
     checkpoints,
     cu_seqlens,
     cu_chunks,
     T,
     LS,
+    P,
+    LP,
     H,
     clip,
     clip_inside,
@@ -52,6 +56,7 @@ def forward_kernel(
     VARLEN: tl.constexpr,
     HAS_INITIAL: tl.constexpr,
     KEEP: tl.constexpr,
+    EFFECT: tl.constexpr,
     SECOND: tl.constexpr,
     AT_READ: tl.constexpr,
     AT_PREDICT: tl.constexpr,
@@ -59,16 +64,28 @@ def forward_kernel(
     BATCH: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """S, written at k with v and beta: o, and r where R is fed it. R (SECOND), with r or v and gamma: adds to o."""
+    """S, written at k with v and beta: o, and r where R is fed it. R (SECOND), with r or v and gamma: adds to o.
+
+    A chain is a sequence, or one of its P segments, with a state of its own: initial and final are [chains, H, K, V].
+    EFFECT: nothing but what a segment does to the state, into final and maps (combine.py).
+    """
     v0 = tl.program_id(0) * BV
-    n = tl.program_id(1) // H
+    chain = tl.program_id(1) // H
     h = tl.program_id(1) % H
-    start, end, first, chunks = sequence_span(n, cu_seqlens, cu_chunks, T, 0, LS, C, VARLEN)
+    if EFFECT:
+        if chain % P == P - 1:
+            return  # nothing comes after the last segment
+    n, start, end, first, chunks = chain_span(chain, cu_seqlens, cu_chunks, T, 0, LS, P, LP, C, VARLEN)
     dtype = q.dtype.element_ty
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
-    PREDICTS: tl.constexpr = FIT and not SECOND
-    state_at = n.to(tl.int64) * H + h
+    PREDICTS: tl.constexpr = FIT and not SECOND and not EFFECT
+    state_at = tl.program_id(1).to(tl.int64)
     S = tl.zeros((BK, BV), tl.float32)
+    values_end = end
+    whole = 1.0
+    if EFFECT and DELTA:
+        S = block_of_identity(v0, V, BK, BV)
+        values_end = tl.where(v0 < tl.cdiv(V, BV) * BV, end, start)  # the map is linear: no values
     if HAS_INITIAL:
         S = load_block(initial, state_at, K, V, v0, BK, BV)
     scales = load_scales(rows, first * H + h, SECOND, C, ROWS)
@@ -83,9 +100,10 @@ def forward_kernel(
             strength, hold, predict, get, read, decay = scales
             # a chunk ahead: nothing hides the time that these take
             scales = load_scales(rows, (first + tl.minimum(j + 1, chunks - 1)) * H + h, SECOND, C, ROWS)
-            q_tile = load_tile(q, token, end, h, H, K, 0, C, BK)
+            if not EFFECT:
+                q_tile = load_tile(q, token, end, h, H, K, 0, C, BK)
             k_tile = load_tile(k, token, end, h, H, K, 0, C, BK)
-            value = load_tile(values, token, end, h, H, V, v0, C, BV).to(tl.float32)
+            value = load_tile(values, token, values_end, h, H, V, v0, C, BV).to(tl.float32)
             if SECOND and CLIPPED:
                 value = tl.clamp(value, -clip_inside, clip_inside, propagate_nan=tl.PropagateNan.ALL)
 
@@ -112,13 +130,19 @@ def forward_kernel(
                     error = tl.where(error < 0, -size, size)
                 store_tile(r, error, token, end, h, H, V, v0, C, BV)
 
-            o_tile = tl.dot(q_tile, S_low, input_precision=PRECISION)
-            o_tile *= read[:, None]
-            mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_READ, C, C, 0, C, C))
-            o_tile = tl.dot(mix, written, o_tile, input_precision=PRECISION)
-            if SECOND:
-                if not SUM:
-                    o_tile *= strength[:, None]
-                o_tile += load_tile(o, token, end, h, H, V, v0, C, BV).to(tl.float32)
-            store_tile(o, o_tile, token, end, h, H, V, v0, C, BV)
-    store_block(final, S, state_at, K, V, v0, BK, BV)
+            if EFFECT:
+                whole *= decay
+            else:
+                o_tile = tl.dot(q_tile, S_low, input_precision=PRECISION)
+                o_tile *= read[:, None]
+                mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_READ, C, C, 0, C, C))
+                o_tile = tl.dot(mix, written, o_tile, input_precision=PRECISION)
+                if SECOND:
+                    if not SUM:
+                        o_tile *= strength[:, None]
+                    o_tile += load_tile(o, token, end, h, H, V, v0, C, BV).to(tl.float32)
+                store_tile(o, o_tile, token, end, h, H, V, v0, C, BV)
+    if EFFECT:
+        store_effect(final, maps, S, whole, state_at, K, V, v0, BK, BV, DELTA)
+    else:
+        store_block(final, S, state_at, K, V, v0, BK, BV)

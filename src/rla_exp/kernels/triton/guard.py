@@ -21,6 +21,7 @@ from rla_exp.kernels.options import DEFAULT_CLIP, Options, Output, Residual, Rul
 from rla_exp.kernels.triton.assembler import use_installed_assembler
 from rla_exp.kernels.triton.isolated import measure
 from rla_exp.kernels.triton.stored import environment, read_stored, stored_file, write_stored
+from rla_exp.kernels.triton.tiles import may_cut
 from rla_exp.kernels.verify.problem import Case, Scenario, dtype_name
 
 SHAPES: dict[str, tuple[tuple[tuple[int, ...], int, int], ...]] = {
@@ -30,6 +31,8 @@ SHAPES: dict[str, tuple[tuple[tuple[int, ...], int, int], ...]] = {
     "packed": (((65, 1, 0, 130), 1, 2), ((65, 1, 0, 130) * 6, 1, 4)),
     "step": (((1,), 2, 2),),
 }
+CUT_SHAPE = ((4100,), 1, 1)
+"""What is cut into segments wherever any call is, and its last segment and chunk are short."""
 
 
 class Setting(NamedTuple):
@@ -49,18 +52,23 @@ class Setting(NamedTuple):
     gradients: bool
     candidate: int = 0
     """Which of the candidates for the tiles; 0: the usual ones."""
+    may_cut: bool = False
+    """Whether some GPU cuts such a call's sequences into segments."""
 
     @classmethod
     def of(cls, inputs: Inputs, options: Options, *, step: bool, gradients: bool) -> Setting:
         """Of one call."""
+        kind: Literal["equal", "packed", "step"] = "step" if step else "equal" if inputs.offsets is None else "packed"
         return cls.with_options(
             options,
             K=inputs.q.shape[-1],
             V=inputs.v.shape[-1],
             dtype=_common_dtype(inputs),
-            kind="step" if step else "equal" if inputs.offsets is None else "packed",
+            kind=kind,
             initial_state=inputs.initial_state is not None,
             gradients=gradients,
+            num_heads=inputs.num_sequences * inputs.q.shape[-2],
+            num_tokens=inputs.q.shape[1] if kind == "equal" else 0,
         )
 
     @classmethod
@@ -74,8 +82,10 @@ class Setting(NamedTuple):
         kind: Literal["equal", "packed", "step"],
         initial_state: bool,
         gradients: bool,
+        num_heads: int,
+        num_tokens: int,
     ) -> Setting:
-        """Of calls with these options."""
+        """Of calls with these options; heads of all sequences together, tokens of equal ones (packed: 0)."""
         return cls(
             rule=options.rule,
             residual=options.residual,
@@ -89,6 +99,7 @@ class Setting(NamedTuple):
             kind=kind,
             initial_state=initial_state,
             gradients=gradients,
+            may_cut=may_cut(K, num_heads=num_heads, num_tokens=num_tokens),
         )
 
     def cases(self) -> list[Case]:
@@ -118,7 +129,7 @@ class Setting(NamedTuple):
                 dtype=getattr(torch, self.dtype),
                 candidate=self.candidate,
             )
-            for lengths, batch_size, num_heads in SHAPES[self.kind]
+            for lengths, batch_size, num_heads in (*SHAPES[self.kind], *[CUT_SHAPE] * self.may_cut)
         ]
 
 

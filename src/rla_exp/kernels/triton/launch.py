@@ -18,6 +18,7 @@ from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, ROWS
 from rla_exp.kernels.triton.prepare import prepare_kernel
 from rla_exp.kernels.triton.replay import replay_kernel
 from rla_exp.kernels.triton.reverse import reverse_kernel
+from rla_exp.kernels.triton.segments import launches
 from rla_exp.kernels.triton.tiles import Tiles
 
 
@@ -48,37 +49,43 @@ def fused_forward(
         )
 
     rows, matrices = _prepare(call, inverses, 0, chunks)
-    states: list[tuple[bool, Tensor, Tensor | None, Tensor | None, Tensor | None]]
+    states: list[tuple[bool, Tensor, Tensor | None, Tensor, Tensor | None]]
     states = [(False, x.v, S, final_S, saved.S)]
-    if switches.RESIDUAL:
+    if final_R is not None:
         states.append((True, x.v if r is None else r, R, final_R, saved.R))
+    P, LP = chunking.segments(chunks, call.tiles.segments)
     for second, values, initial, final, checkpoints in states:
         tile = call.tiles.forward
-        forward_kernel[call.blocks(tile.BV), N * H](
-            x.q,
-            x.k,
-            values,
-            rows,
-            inverses,
-            matrices,
-            initial,
-            o,
-            final,
-            r,
-            checkpoints,
-            chunking.cu_seqlens,
-            chunking.cu_chunks,
-            chunking.num_tokens,
-            chunks,
-            H,
-            *call.clip_bounds,
-            HAS_INITIAL=initial is not None,
-            KEEP=keep,
-            BATCH=CHECKPOINT_EVERY if keep else WHOLE,
-            **call.constants(CHAIN),
-            **call.places(second=second),
-            **tile.launch(),
-        )
+        for launch in launches(call, tile, initial, final, P, backwards=False):
+            forward_kernel[launch.blocks, N * P * H](
+                x.q,
+                x.k,
+                values,
+                rows,
+                inverses,
+                matrices,
+                launch.initial,
+                o,
+                launch.final,
+                launch.maps,
+                r,
+                checkpoints,
+                chunking.cu_seqlens,
+                chunking.cu_chunks,
+                chunking.num_tokens,
+                chunks,
+                P,
+                LP,
+                H,
+                *call.clip_bounds,
+                HAS_INITIAL=launch.initial is not None,
+                KEEP=keep and launch.maps is None,
+                EFFECT=launch.maps is not None,
+                BATCH=CHECKPOINT_EVERY if keep and launch.maps is None else WHOLE,
+                **call.constants(CHAIN),
+                **call.places(second=second),
+                **tile.launch(),
+            )
     return o, final_S, final_R, saved
 
 
@@ -134,6 +141,7 @@ def fused_backward(
     for start, length in slices:
         rows, matrices = _prepare(call, saved.inverses, start, length)
         where = call.slice(start, length)
+        P, LP = chunking.segments(length, call.tiles.segments)
         every_chunk = chunking.num_rows(length)
         for state in states:
             tile = call.tiles.replay
@@ -154,28 +162,34 @@ def fused_backward(
                 **tile.launch(),
             )
             tile = call.tiles.reverse_R if state.second else call.tiles.reverse_S
-            reverse_kernel[call.blocks(tile.BV), N * H](
-                x.q,
-                x.k,
-                saved.r,
-                do,
-                rows,
-                saved.inverses,
-                matrices,
-                state.gradient,
-                after,
-                state.solved,
-                solved_R,
-                dv,
-                chunking.cu_seqlens,
-                chunking.cu_chunks,
-                *where[2:],
-                clip_inside,
-                BATCH=WHOLE,
-                **call.constants(CHAIN),
-                **call.places(second=state.second),
-                **tile.launch(),
-            )
+            for launch in launches(call, tile, state.gradient, state.gradient, P, backwards=True):
+                reverse_kernel[launch.blocks, N * P * H](
+                    x.q,
+                    x.k,
+                    saved.r,
+                    do,
+                    rows,
+                    saved.inverses,
+                    matrices,
+                    launch.final,
+                    launch.maps,
+                    after,
+                    state.solved,
+                    solved_R,
+                    dv,
+                    chunking.cu_seqlens,
+                    chunking.cu_chunks,
+                    *where[2:-1],
+                    P,
+                    LP,
+                    H,
+                    clip_inside,
+                    EFFECT=launch.maps is not None,
+                    BATCH=WHOLE,
+                    **call.constants(CHAIN),
+                    **call.places(second=state.second),
+                    **tile.launch(),
+                )
             gradients_kernel[every_chunk, H](
                 x.q,
                 x.k,

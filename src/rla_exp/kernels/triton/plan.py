@@ -100,6 +100,17 @@ class Chunking:
         """Rows of a buffer for `chunks` chunks of each sequence."""
         return chunks if self.cu_seqlens is not None else self.num_sequences * chunks
 
+    def segments(self, length: int, most: int) -> tuple[int, int]:
+        """(P, LP): into at most so many segments of LP chunks, the last perhaps shorter, a slice of `length` is cut.
+
+        Between two segments lies a checkpoint.
+        """
+        if self.cu_seqlens is not None or most == 1:
+            return 1, length
+        chunks = -(-length // most)
+        chunks = -(-chunks // CHECKPOINT_EVERY) * CHECKPOINT_EVERY
+        return -(-length // chunks), chunks
+
     def slices(self, bytes_per_chunk: int) -> list[tuple[int, int]]:
         """(first chunk, chunks) of the slices that the backward pass works through, last first."""
         total = self.chunks_per_sequence

@@ -1,24 +1,28 @@
-"""The backward recursion of one state, last chunk to first: a program carries a block of its gradient's columns."""
+"""The backward recursion of one state, last chunk to first: a program carries a block of its gradient's columns.
+
+Over a slice of a sequence, or a segment of that.
+"""
 
 import triton
 import triton.language as tl
 
 from rla_exp.kernels.triton.chunks import (
+    chain_span,
     load_block,
     load_scales,
     load_tile,
     place_in_all,
-    sequence_span,
     store_block,
     store_tile,
 )
+from rla_exp.kernels.triton.combine import block_of_identity, store_effect
 
 SMALLEST = tl.constexpr(2.0**-40)
 """Below this a row of float16 counts as nothing."""
 
 
 # one binary for all lengths: what the self-check compiled is what runs
-@triton.jit(do_not_specialize=["T", "J0", "LS", "H"])
+@triton.jit(do_not_specialize=["T", "J0", "LS", "P", "LP", "H"])
 def reverse_kernel(
     q,
     k,
@@ -28,6 +32,7 @@ def reverse_kernel(
     inverses,
     matrices,
     d_state,
+    maps,
     after,
     solved,
     solved_R,
@@ -37,6 +42,8 @@ def reverse_kernel(
     T,
     J0,
     LS,
+    P,
+    LP,
     H,
     bound,
     K: tl.constexpr,
@@ -51,6 +58,7 @@ def reverse_kernel(
     CLIPPED: tl.constexpr,
     SUM: tl.constexpr,
     VARLEN: tl.constexpr,
+    EFFECT: tl.constexpr,
     SECOND: tl.constexpr,
     AT_READ: tl.constexpr,
     AT_PREDICT: tl.constexpr,
@@ -60,21 +68,37 @@ def reverse_kernel(
 ):
     """dR first (SECOND), then dS and dv: what R was fed came from S.
 
-    d_state [N, H, K, V] holds the gradient of the state after the slice, and then that before it. For each chunk it
-    leaves the gradient of the state after the chunk (after) and the solution of the transposed system (solved
-    [chunks, H, C, V]), from which all other gradients follow chunk by chunk.
+    d_state [chains, H, K, V] holds the gradient of the state after the slice, or after its segment where slices are cut
+    into P, and then that before it. For each chunk it leaves the gradient of the state after the chunk (after) and the
+    solution of the transposed system (solved [chunks, H, C, V]), from which all other gradients follow chunk by chunk.
+    EFFECT: nothing but what a segment does to the gradient, into d_state and maps (combine.py).
     """
     v0 = tl.program_id(0) * BV
-    n = tl.program_id(1) // H
+    chain = tl.program_id(1) // H
     h = tl.program_id(1) % H
-    start, end, first, chunks = sequence_span(n, cu_seqlens, cu_chunks, T, J0, LS, C, VARLEN)
+    if EFFECT:
+        if chain % P == 0:
+            return  # nothing comes before the first segment
+    _, start, end, first, chunks = chain_span(chain, cu_seqlens, cu_chunks, T, J0, LS, P, LP, C, VARLEN)
     dtype = q.dtype.element_ty
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
     FOLLOWS: tl.constexpr = RESIDUAL and not SECOND
     PREDICTED: tl.constexpr = FIT and not SECOND
     i = tl.arange(0, C)
-    state_at = n.to(tl.int64) * H + h
-    dS = load_block(d_state, state_at, K, V, v0, BK, BV)
+    state_at = tl.program_id(1).to(tl.int64)
+    values_end = end
+    values_v0 = v0
+    whole = 1.0
+    if not EFFECT:
+        dS = load_block(d_state, state_at, K, V, v0, BK, BV)
+    elif DELTA:
+        dS = block_of_identity(v0, V, BK, BV)
+        is_map = v0 >= tl.cdiv(V, BV) * BV
+        # the map is linear: nothing arrives from the outputs and from R
+        values_end = tl.where(is_map, start, end)
+        values_v0 = tl.where(is_map, 0, v0)
+    else:
+        dS = tl.zeros((BK, BV), tl.float32)
     ahead = (first + tl.maximum(chunks - 1, 0)) * H + h
     scales = load_scales(rows, ahead, SECOND, C, ROWS)
     if FOLLOWS:
@@ -94,14 +118,15 @@ def reverse_kernel(
                 fed_next = tl.load(rows + ahead * (ROWS * C) + 3 * C + i)
             q_tile = load_tile(q, token, end, h, H, K, 0, C, BK)
             k_tile = load_tile(k, token, end, h, H, K, 0, C, BK)
-            do_tile = load_tile(do, token, end, h, H, V, v0, C, BV)
+            do_tile = load_tile(do, token, values_end, h, H, V, v0, C, BV)
             d_read = do_tile.to(tl.float32)
             if SECOND and not SUM:
                 d_read *= strength[:, None]
                 do_tile = d_read.to(dtype)
 
             dS_low = dS.to(dtype)
-            store_block(after, dS_low, at, K, V, v0, BK, BV)
+            if not EFFECT:
+                store_block(after, dS_low, at, K, V, v0, BK, BV)
             lam = tl.dot(k_tile, dS_low, input_precision=PRECISION) * get[:, None]
             if DELTA:
                 inverse_at = (place_in_all(first + j, T, J0, LS, C, VARLEN) * H + h) * INVERSES + SECOND
@@ -111,16 +136,21 @@ def reverse_kernel(
             lam = tl.dot(mix, do_tile, lam, input_precision=PRECISION)
             if FOLLOWS:
                 # what R was fed: v, or r = clip(v - P), which the clip lets through or not
-                passed = fed[:, None] * load_block(solved_R, at, C, V, v0, C, BV).to(tl.float32)
+                passed = fed[:, None] * load_block(solved_R, at, C, V, values_v0, C, BV).to(tl.float32)
+                if EFFECT and DELTA:
+                    passed = tl.where(is_map, 0.0, passed)
                 if CLIPPED:
-                    r_tile = load_tile(r, token, end, h, H, V, v0, C, BV).to(tl.float32)
+                    r_tile = load_tile(r, token, values_end, h, H, V, v0, C, BV).to(tl.float32)
                     passed = tl.where(tl.abs(r_tile) > bound, 0.0, passed)
                 if PREDICTED:
                     mix = load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C)
                     lam = tl.dot(mix, (-passed).to(dtype), lam, input_precision=PRECISION)
-            store_block(solved, lam, at, C, V, v0, C, BV)
+            if EFFECT:
+                whole *= decay
+            else:
+                store_block(solved, lam, at, C, V, v0, C, BV)
             d_value = strength[:, None] * lam
-            if not SECOND:
+            if not SECOND and not EFFECT:
                 store_tile(dv, d_value + passed if RESIDUAL else d_value, token, end, h, H, V, v0, C, BV)
 
             if dtype == tl.float16:
@@ -144,4 +174,7 @@ def reverse_kernel(
                 dS = tl.dot(tl.trans(k_tile), d_at_k.to(dtype), dS, input_precision=PRECISION)
             if dtype == tl.float16:
                 dS *= largest
-    store_block(d_state, dS, state_at, K, V, v0, BK, BV)
+    if EFFECT:
+        store_effect(d_state, maps, dS, whole, state_at, K, V, v0, BK, BV, DELTA)
+    else:
+        store_block(d_state, dS, state_at, K, V, v0, BK, BV)

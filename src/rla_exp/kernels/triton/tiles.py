@@ -7,6 +7,8 @@ from functools import cache
 
 import torch
 
+from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY
+
 RIGHT_PTXAS = (13, 3)
 """From here on ptxas compiles unpipelined loads of the forward kernel rightly on Hopper."""
 
@@ -36,6 +38,9 @@ class Tiles:
     reverse_S: Tile  # noqa: N815
     reverse_R: Tile  # noqa: N815
     gradients: Tile
+    combine: Tile
+    segments: int = 1
+    """At most so many into which each sequence, or a slice of one in the backward pass, is cut to run side by side."""
 
 
 def chunk_size(dtype: torch.dtype) -> int:
@@ -43,19 +48,26 @@ def chunk_size(dtype: torch.dtype) -> int:
     return 32 if dtype == torch.float32 else 64
 
 
-def choose_tiles(dtype: torch.dtype, K: int, V: int, *, predicted: bool, num_heads: int, gpu: Gpu) -> Tiles:
+def choose_tiles(
+    dtype: torch.dtype, K: int, V: int, *, predicted: bool, num_heads: int, num_tokens: int, gpu: Gpu
+) -> Tiles:
     """For heads of K and V columns (padded to powers of two).
 
     Args:
         predicted: R is fed what S predicted, so that the passes over S load more.
         num_heads: heads of all sequences together, each a chain of chunks.
+        num_tokens: of each sequence; 0: they differ, and are not cut.
     """
     C = chunk_size(dtype)
+    blocks = -(-V // (16 if dtype == torch.float32 else 64))
+    segments = 1
+    if may_cut(K, num_heads=num_heads, num_tokens=num_tokens):
+        segments = choose_segments(-(-num_tokens // C), num_heads * blocks, gpu)
     if dtype == torch.float32:
         narrow = Tile(min(V, 16), 8, 1)
-        return Tiles(C, 4, 8, narrow, narrow, narrow, narrow, narrow)
-    # a chain cannot be cut along the sequence, but along V: with few heads more and narrower programs
-    few = num_heads * -(-V // 64) * 2 <= gpu.num_processors
+        return Tiles(C, 4, 8, narrow, narrow, narrow, narrow, narrow, narrow, segments)
+    # few chains: more and narrower programs, where segments do not bring them
+    few = segments == 1 and num_heads * -(-V // 64) * 2 <= gpu.num_processors
     # loads that are two chunks ahead, where shared memory holds them
     ahead = K <= 128 and gpu.shared_memory >= 220 * 1024
     BV = min(V, 64 if ahead and not few else 32)
@@ -71,7 +83,44 @@ def choose_tiles(dtype: torch.dtype, K: int, V: int, *, predicted: bool, num_hea
         reverse_S=Tile(BV, 4, min(stages, 2) if predicted and BV > 32 else stages),
         reverse_R=Tile(BV, 4, stages),
         gradients=Tile(min(V, 64 if ahead else 32), 8, 2),
+        combine=Tile(min(V, 16), 4, 3 if ahead else 2),
+        segments=segments,
     )
+
+
+MIN_CUT_TOKENS = 4096
+MAX_CUT_HEADS = 32
+"""More fill the multiprocessors of any GPU."""
+MAX_CUT_K = 128
+"""What a segment does to the state, K x K, must fit into shared memory with the next one's."""
+MIN_SEGMENTS = 4
+"""Fewer gain nothing backward."""
+MIN_ROOM = 8
+"""Multiprocessors a program of the uncut pass: with fewer, narrow programs use the GPU about as well."""
+
+
+def may_cut(K: int, *, num_heads: int, num_tokens: int) -> bool:
+    """Whether some GPU cuts sequences of this length, of so many heads together, into segments."""
+    return K <= MAX_CUT_K and num_heads <= MAX_CUT_HEADS and num_tokens >= MIN_CUT_TOKENS
+
+
+def choose_segments(chunks: int, programs: int, gpu: Gpu) -> int:
+    """Into how many segments each sequence of `chunks` is cut, where uncut there are `programs`.
+
+    As many as multiprocessors hold at a time, a program each, and none shorter than from checkpoint to checkpoint.
+    Counted in chunks of the pass itself, n chunks in P segments take
+
+        (1 + s) n / P + c P        instead of n
+
+    s is the share of the pass that finds what a segment does to the state, with K columns beside V's. Forward about
+    0.7: half the products, but nearly all that wait for one another, and two of its programs fit into a multiprocessor.
+    Backward up to 1.8: hardly less than the pass itself, and where that fills the GPU, twice as many programs in turns.
+    c, about 0.5, is a step of combining. The uncut pass has narrower and so somewhat faster programs. s and c are
+    estimates, not measured.
+    """
+    room = gpu.num_processors // programs
+    segments = min(room, -(-chunks // CHECKPOINT_EVERY))
+    return segments if room >= MIN_ROOM and segments >= MIN_SEGMENTS else 1
 
 
 MIN_COLUMNS = 16

@@ -123,6 +123,7 @@ def _fixed(x: Operands, options: Options) -> Tiles | None:
 
 
 def _shape(x: Operands, options: Options, *, keep: bool, initial_state: bool) -> Shape:
+    chains = x.num_sequences * x.q.shape[2]
     setting = Setting.with_options(
         options,
         K=x.q.shape[-1],
@@ -131,8 +132,9 @@ def _shape(x: Operands, options: Options, *, keep: bool, initial_state: bool) ->
         kind="equal" if x.cu_seqlens is None else "packed",
         initial_state=initial_state,
         gradients=keep,
+        num_heads=chains,
+        num_tokens=x.q.shape[1] if x.cu_seqlens is None else 0,
     )
-    chains = x.num_sequences * x.q.shape[2]
     return Shape(setting, _bucket(x.q.shape[1]), _bucket(chains), usual_tiles(x, Switches.of(options)))
 
 

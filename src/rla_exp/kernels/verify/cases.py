@@ -33,7 +33,11 @@ SCENARIOS = (
     Scenario(name="step, no decay, no beta", lengths=(1,), step=True, decay="none", beta="none"),
     Scenario(name="step, all clipped", lengths=(1,), step=True, clipped="all"),
     Scenario(name="1000 tokens", lengths=(1000,), launches=20),
-    Scenario(name="4113 tokens", lengths=(4113,)),
+    Scenario(name="2100 tokens", lengths=(2100,)),
+    # long for so few heads: they are cut into segments
+    Scenario(name="4113 tokens", lengths=(4113,), launches=3),
+    Scenario(name="4113 tokens, no initial state", lengths=(4113,), initial_state=False),
+    Scenario(name="4113 tokens, no gradients", lengths=(4113,), gradients=False),
     Scenario(name="packed", lengths=(15, 1, 0, 64, 65, 300, 0)),
     # other tiles are chosen where there are more heads than a GPU has processors
     Scenario(name="many heads", lengths=(200,), batch_size=24, num_heads=4),
@@ -56,6 +60,7 @@ QUICK_SCENARIOS = (
     "step",
     "65 tokens",
     "1000 tokens",
+    "4113 tokens",
     "packed",
     "many heads",
     "decay 1e-4",
