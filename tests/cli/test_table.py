@@ -18,7 +18,7 @@ from rla_exp.sweep import Job, pool
 
 UseTables = Callable[[Path], None]
 Run = Callable[..., tuple[int, str, str]]
-FILES = {"table.md", "table.csv", "table.tex", "cells.json", "figure.png", "figure.svg"}
+FILES = {"table.md", "table.csv", "table.tex", "cells.json", "environment.json", "figure.png", "figure.svg"}
 
 
 @pytest.fixture

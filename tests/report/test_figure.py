@@ -18,7 +18,7 @@ from rla_exp.report.figure import draw_figure
 if TYPE_CHECKING:
     from conftest import Runs
 
-FILES = ["cells.json", "figure.png", "figure.svg", "table.csv", "table.md", "table.tex"]
+FILES = ["cells.json", "environment.json", "figure.png", "figure.svg", "table.csv", "table.md", "table.tex"]
 
 
 def means_and_spreads(ax: Axes) -> list[tuple[float, float, float]]:

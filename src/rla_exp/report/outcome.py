@@ -35,6 +35,8 @@ class Outcome:
     """It failed because a loss or gradient was not finite: a finding, no fault."""
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     """By suite, where the table shows scores."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """What it was started on; empty where nothing is known of that."""
     lines: Sequence[Mapping[str, Any]] = ()
     """Of metrics.jsonl, where the table shows what happened over training."""
 
@@ -65,12 +67,13 @@ def read_outcome(request: RunRequest, path: Path | None) -> Outcome:
         return Outcome(request, "missing", "")
     name = "/".join(path.parts[-3:])
     folder = RunFolder(path)
+    environment = folder.read_environment() or {}
     result = folder.read_result()
     if result is None:
         status = folder.read_status()
         if status is not None and status.state == "failed":
             diverged = (status.error or "").startswith(f"{NonFiniteError.__name__}:")
-            return Outcome(request, "failed", name, error=status.error, diverged=diverged)
+            return Outcome(request, "failed", name, error=status.error, diverged=diverged, environment=environment)
         return Outcome(request, "missing", name)
     wrong = [key for key, value in {**result.metrics, **result.timing}.items() if not math.isfinite(value)]
     return Outcome(
@@ -82,6 +85,7 @@ def read_outcome(request: RunRequest, path: Path | None) -> Outcome:
         result.provenance,
         f"not finite: {', '.join(sorted(wrong))}" if wrong else None,
         diverged=bool(wrong),
+        environment=environment,
     )
 
 

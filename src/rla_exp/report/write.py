@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rla_exp.errors import UserError
 from rla_exp.report.cells import to_cells
 from rla_exp.report.delimited import to_csv
+from rla_exp.report.environments import to_environments
 from rla_exp.report.figure import draw_figure, save_figure
 from rla_exp.report.latex import to_latex
 from rla_exp.report.markdown import to_markdown
@@ -29,18 +30,24 @@ def check_writable(folder: Path) -> None:
 
 
 def write_table(table: Table, folder: Path) -> None:
-    """Write table.md, table.csv, table.tex, cells.json, figure.png and figure.svg into `folder`, making it if needed.
+    """Write table.md, .csv and .tex, cells.json, environment.json, figure.png and .svg into `folder`, made if needed.
 
     The same runs give the same bytes. Each file is replaced in one step, after all of them are on the disk. Raises
     UserError where the folder cannot be written; what was there before is unchanged where the disk is full.
     """
+    runs = [*table.outcomes, *(run for choice in table.choices for run in choice.runs)]
     texts = {
         "table.md": to_markdown(table),
         "table.csv": to_csv(table),
         "table.tex": to_latex(table),
-        "cells.json": json.dumps(to_cells(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "cells.json": _json(to_cells(table)),
+        "environment.json": _json(to_environments(runs)),
     }
     write_files(folder, texts, draw_figure(table))
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_files(folder: Path, texts: Mapping[str, str], figure: Figure) -> None:

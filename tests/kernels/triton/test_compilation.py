@@ -127,21 +127,22 @@ def meta_inputs(
     step: bool = False,
     num_sequences: int = 8,
     num_tokens: int = 2048,
+    num_heads: int = 16,
 ) -> Inputs:
-    """Tensors without memory: sequences of so many tokens, or 64 of one; 16 heads."""
+    """Tensors without memory: sequences of so many tokens, or 64 of one."""
     tokens = (64,) if step else (num_sequences, num_tokens)
 
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(*shape, dtype=dtype, device="meta")
 
-    q, k = (empty(*tokens, 16, K, dtype=dtype) for _ in range(2))
-    g, beta, gamma = (empty(*tokens, 16) for _ in range(3))
-    S, R = (empty(tokens[0], 16, K, V) for _ in range(2))
+    q, k = (empty(*tokens, num_heads, K, dtype=dtype) for _ in range(2))
+    g, beta, gamma = (empty(*tokens, num_heads) for _ in range(3))
+    S, R = (empty(tokens[0], num_heads, K, V) for _ in range(2))
     has_residual = options.has_residual
     return Inputs(
         q=q,
         k=k,
-        v=empty(*tokens, 16, V, dtype=dtype),
+        v=empty(*tokens, num_heads, V, dtype=dtype),
         g=g,
         beta=beta,
         gamma=gamma if has_residual else None,
@@ -158,10 +159,12 @@ def launch_sequence(
     keep: bool = True,
     num_sequences: int = 8,
     num_tokens: int = 2048,
+    num_heads: int = 16,
     candidate: int = 0,
 ) -> None:
     """A forward pass, and where it keeps what that needs a backward pass."""
-    x = operands(meta_inputs(options, K, V, dtype, num_sequences=num_sequences, num_tokens=num_tokens), options)
+    inputs = meta_inputs(options, K, V, dtype, num_sequences=num_sequences, num_tokens=num_tokens, num_heads=num_heads)
+    x = operands(inputs, options)
     tiles = candidates(call.usual_tiles(x, Switches.of(options)))[candidate]
     o, S, R, saved = fused_forward(x, options, None, None, keep=keep, tiles=tiles)
     if keep:
@@ -257,7 +260,7 @@ def test_segments_of_rdn(
     monkeypatch.setattr(call, "gpu_of", lambda _: gpu)
     launch_sequence(RDN, 128, 128, torch.bfloat16)
     usual = len(launches)
-    launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=1, num_tokens=8192)
+    launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=1, num_tokens=8192, num_heads=4)
     cut = launches[usual:]
     if capability != 90:
         cut = [launch for launch in cut if launch.arguments.get("EFFECT") or launch.kernel is combine_kernel]
