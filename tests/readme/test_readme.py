@@ -77,7 +77,7 @@ def test_the_table_recipe_writes_a_table(tmp_path):
     done = _run([*shlex.split(recipe), f"runs={tmp_path / 'runs'}", f"results={tmp_path / 'results'}"], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "results" / "ablation" / "smoke"
-    names = {"table.md", "table.csv", "table.tex", "figure.png", "figure.svg", "cells.json"}
+    names = {"table.md", "table.csv", "table.tex", "figure.png", "figure.svg", "cells.json", "environment.json"}
     assert {path.name for path in folder.iterdir()} == names
     assert (folder / "table.md").read_text(encoding="utf-8").strip() in done.stdout
 
