@@ -17,8 +17,9 @@ from rla_exp.eval.prefix_tree import MIN_SHARED, Segment, Tokens, prefix_tree
 from rla_exp.generation.reading import num_even
 from rla_exp.models import Cache, LanguageModel
 
-# numbers in a tensor of logits, which a CPU's cache then holds, but for so many rows that a product is worth its call
-_MAX_LOGITS = 2**18
+# numbers in the largest tensor of logits; on a CPU no more than its cache holds, but rows enough to be worth a call
+_MAX_LOGITS = 2**26
+_MAX_LOGITS_ON_CPU = 2**18
 _MIN_LOGIT_ROWS = 2**8
 # of rows that are read together whatever batch_size: calls on few tokens take as long as calls on none
 _FEW_TOKENS = 2**12
@@ -214,7 +215,8 @@ class Scorer:
     def _predict(self, hidden: Tensor, place: NDArray[np.int64], token: NDArray[np.int64]) -> _Predicted:
         """The log-probability of token[i] after hidden[place[i]], and whether it is the likeliest."""
         log_probs, greedy = [], []
-        step = max(_MIN_LOGIT_ROWS, _MAX_LOGITS // self.model.vocab_size)
+        most = _MAX_LOGITS_ON_CPU if hidden.device.type == "cpu" else _MAX_LOGITS
+        step = max(_MIN_LOGIT_ROWS, most // self.model.vocab_size)
         for start in range(0, len(place), step):
             at = torch.from_numpy(place[start : start + step]).to(hidden.device)
             target = torch.from_numpy(token[start : start + step]).to(hidden.device)
