@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rla_exp.kernels.convolution import short_convolution
 from rla_exp.models.attention import Attention
 from rla_exp.models.gates import A_RANGE, DT_RANGE, LearnedDecay
 from rla_exp.models.rms_norm import RMSNorm
@@ -96,6 +97,34 @@ def test_the_convolution_is_its_sum():
     two = conv(x[:1], SequenceLayout.packed(9, torch.tensor([0, 4, 9])))
     torch.testing.assert_close(two[:, :4], y[:1, :4])
     torch.testing.assert_close(two[:, 4:], conv(x[:1, 4:], SequenceLayout.consecutive(5, start=0, device=x.device)))
+
+
+def test_no_number_passes_between_packed_documents():
+    conv = ShortConvolution(5, 4)
+    torch.nn.init.normal_(conv.weight)
+    x = _randn(1, 9, 5).float()
+    x[:, 2] = float("nan")
+    y = conv(x, SequenceLayout.packed(9, torch.tensor([0, 4, 9])))
+    assert y[:, 2:4].isnan().all()
+    assert y[:, 4:].isfinite().all()
+
+
+@pytest.mark.parametrize(("kernel", "lengths"), [(1, [2, 0, 3]), (4, [0, 0, 0])])
+def test_the_convolution_goes_on_without_a_window_or_tokens(kernel, lengths):
+    conv = ShortConvolution(5, kernel).double()
+    torch.nn.init.normal_(conv.weight)
+    offsets = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
+    x, window = _randn(1, sum(lengths), 5), _randn(3, kernel - 1, 5)
+    before = window.clone()
+    y = conv(x, SequenceLayout.packed(sum(lengths), offsets), window)
+    torch.testing.assert_close(y, x * conv.weight[:, -1])
+    torch.testing.assert_close(window, before)
+
+
+def test_positions_are_those_of_one_row():
+    conv = ShortConvolution(5, 4)
+    with pytest.raises(ValueError, match=r"one packed row, \[T\]; got \(9,\) for x of \(2, 9, 5\)"):
+        short_convolution(torch.zeros(2, 9, 5), conv.weight, positions=torch.arange(9))
 
 
 def test_the_convolution_starts_as_pytorchs():

@@ -41,7 +41,25 @@ def test_each_environment_once_with_its_runs() -> None:
 
 
 def test_the_machines_own_names_are_left_out() -> None:
+    words = [
+        "text=data/a.txt,/home/me/b.txt",
+        "text='/home/me/c.txt'",
+        "text=../home/d.txt",
+        r"text=C:\home\e.txt",
+        "a=b=c",
+    ]
+    (entry,) = to_environments([outcome(command=words)])
+    assert entry["command"] == ["text=data/a.txt,b.txt", "text=c.txt", "text=d.txt", "text=e.txt", "a=b=c"]
     (entry,) = to_environments([outcome()])
     assert entry["command"] == ["rla-table", "table=ablation", "runs=runs"]
     assert "vm" not in str(entry)
     assert "home" not in str(entry)
+
+
+def test_a_run_that_went_on_elsewhere_has_both() -> None:
+    earlier = {**ENVIRONMENT, "device": {"type": "cuda", "name": "Another"}, "started": "2026-01-01T00:00:00+0000"}
+    first, second = to_environments([outcome(earlier=[earlier]), outcome()])
+    assert (first["device"]["name"], first["runs"]) == ("Another", 1)
+    assert (second["device"]["name"], second["runs"]) == ("A GPU", 2)
+    (unknown,) = to_environments([outcome(started=None)])
+    assert (unknown["first"], unknown["last"]) == (None, None)

@@ -143,6 +143,15 @@ def test_where_every_candidate_diverged_the_smallest_stands(spec: TableSpec, tmp
     assert to_cells(collect(spec, {}, choices=choices))["learning_rates"][0]["all_diverged"]
 
 
+def test_nothing_is_chosen_where_candidates_failed_otherwise(spec: TableSpec, tmp_path: Path) -> None:
+    folders = scored(spec, tmp_path, dict.fromkeys((1e-3, 1e-2, 1e-1), (-1.0, -1.0)))
+    for folder in folders.values():
+        (folder / "status.json").write_text(json.dumps({"state": "failed", "error": "OutOfMemoryError: no memory"}))
+    choices = choose_learning_rates(spec, folders)
+    assert chosen(choices) == {None}
+    assert not choices[0].all_diverged
+
+
 def test_the_table_says_what_was_chosen_and_from_what(spec: TableSpec, tmp_path: Path) -> None:
     choices = choose_learning_rates(
         spec, scored(spec, tmp_path, {1e-3: (0.5, 0.6), 1e-2: (0.4, 0.3), 1e-1: (0.2, -1.0)})

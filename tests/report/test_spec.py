@@ -4,6 +4,7 @@ import pytest
 
 from rla_exp.errors import ConfigError
 from rla_exp.report import RunRequest, TableSpec
+from rla_exp.report.local_text import LocalText
 from rla_exp.report.spec import merge_overrides
 
 
@@ -75,8 +76,17 @@ def test_studies_can_be_chosen(tables: Path) -> None:
     assert {request.study for request in mqar.runs()} == {"mqar"}
     assert mqar.caption == f"{spec.caption} Not in this table: Text."
     assert spec.with_studies(["text", "mqar"]) is spec
+    words = spec.with_studies(["text"])
+    assert list(words.columns) == ["bits", "failed"]
     with pytest.raises(ConfigError, match="study txt is unknown; known: mqar, text; did you mean text"):
         spec.with_studies(["mqar", "txt"])
+
+
+def test_text_that_no_chosen_study_reads_is_refused() -> None:
+    spec = TableSpec.load("ablation", "gpu", text=LocalText(("a.txt",)))
+    assert {request.study for request in spec.with_studies(["text"]).runs()} == {"text"}
+    with pytest.raises(ConfigError, match="text: has no effect on studies=mqar, which read none"):
+        spec.with_studies(["mqar"])
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 1], [-1]])

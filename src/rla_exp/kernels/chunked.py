@@ -42,20 +42,23 @@ def make_layout(inputs: Inputs) -> Layout:
     B, T, H, K = inputs.q.shape
     head_dim, offsets = max(K, inputs.v.shape[-1]), inputs.offsets
     lengths = (T,) if offsets is None else tuple(end - start for start, end in pairwise(offsets))
-    chunk = fitting_chunk(lengths, head_dim, chunk_length(head_dim, inputs.q.device))
+    # a GPU's products like powers of two
+    finer = inputs.q.device.type == "cpu"
+    chunk = fitting_chunk(lengths, head_dim, chunk_length(head_dim, inputs.q.device), finer=finer)
     if offsets is None:
         return uniform_layout(B, T, H, chunk)
     return packed_layout(offsets, H, chunk, inputs.q.device)
 
 
 @lru_cache(maxsize=16)
-def fitting_chunk(lengths: tuple[int, ...], head_dim: int, longest: int) -> int:
-    """The cheapest C up to `longest` for sequences of these lengths.
+def fitting_chunk(lengths: tuple[int, ...], head_dim: int, longest: int, *, finer: bool = True) -> int:
+    """The cheapest C up to `longest` for sequences of these lengths: eighths of `longest`, or (not finer) it halved.
 
     Places of a chunk behind the end of a sequence cost as much as tokens. A chunk by itself costs what it does to the
     state, measured on a CPU as 0 to 8 places for heads of 64, more with the additive rule than with the delta rule.
     """
-    choices = range(longest, 0, -max(1, longest // 8))
+    halved = [longest >> n for n in range(longest.bit_length())]
+    choices = range(longest, 0, -max(1, longest // 8)) if finer else halved
     return min(choices, key=lambda chunk: sum(-(-n // chunk) for n in lengths) * (chunk + head_dim / 16))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rla_exp.kernels.convolution import convolution_checks
+from rla_exp.kernels.convolution_check import convolution_checks
 from rla_exp.kernels.triton import guard
 
 

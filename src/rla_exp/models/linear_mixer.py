@@ -105,7 +105,7 @@ class LinearMixer(nn.Module):
         # one kernel does both on a GPU
         together = self.conv is not None and config.qk_activation == config.v_activation == "silu"
         if self.conv is not None:
-            qkv = self.conv(qkv, layout, window, silu=together)
+            qkv = self.conv(qkv, layout, window, silu=together, fused=config.backend in ("auto", "triton"))
         qk, v = qkv.split([2 * self.widths[0], self.widths[2]], dim=-1)
         if config.qk_activation == "silu" and not together:
             qk = F.silu(qk)

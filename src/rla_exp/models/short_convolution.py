@@ -25,16 +25,28 @@ class ShortConvolution(nn.Module):
         bound = self.kernel**-0.5
         return torch.empty(self.weight.shape, device="cpu").uniform_(-bound, bound, generator=generator)
 
-    def forward(self, x: Tensor, layout: SequenceLayout, window: Tensor | None = None, *, silu: bool = False) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        layout: SequenceLayout,
+        window: Tensor | None = None,
+        *,
+        silu: bool = False,
+        fused: bool = True,
+    ) -> Tensor:
         """x: [B, T, C]. window: [B, kernel - 1, C] (packed: [N, kernel - 1, C]), the inputs before x (None: zeros),
-        moved on in place.
+        moved on in place. silu, fused: as of `short_convolution`.
 
         Returns [B, T, C].
         """
         if window is None:
-            packed = layout.cu_seqlens is not None
-            return short_convolution(x, self.weight, positions=layout.positions if packed else None, silu=silu)
-        if layout.cu_seqlens is not None:
+            positions = None if layout.cu_seqlens is None else layout.positions
+            return short_convolution(x, self.weight, positions=positions, silu=silu, fused=fused)
+        if not x.shape[1]:
+            return x
+        if self.kernel == 1:
+            y = convolve_rows(x, self.weight, 0)
+        elif layout.cu_seqlens is not None:
             y = self._continued(x, layout.cu_seqlens, window)
         else:
             joined = torch.cat([window.to(x.dtype), x], dim=1)
@@ -50,9 +62,10 @@ class ShortConvolution(nn.Module):
         starts, lengths = cu_seqlens[:-1, None], cu_seqlens.diff()[:, None]
         first = rows.index_select(0, (starts + lag).clamp(max=len(rows) - 1).flatten()).view_as(window)
         joined = torch.cat([window.to(x.dtype), first], dim=1)
-        is_token = lag < lengths
-        y = convolve_rows(x, self.weight, reach)[:, : len(rows)]
-        y[0, (starts + lag)[is_token]] = convolve_rows(joined, self.weight, 0)[is_token]
+        y = convolve_rows(x, self.weight, reach)
+        # what is no token goes behind the last one: to pick tokens out by a mask would wait for a GPU
+        place = torch.where(lag < lengths, starts + lag, len(rows)).flatten()
+        y = y.index_copy(1, place, convolve_rows(joined, self.weight, 0).flatten(0, 1)[None])[:, : len(rows)]
 
         last = rows.index_select(0, (starts + lengths - reach + lag).clamp(min=0).flatten()).view_as(window)
         place = 2 * reach * torch.arange(num_documents, device=x.device)[:, None] + lengths.clamp(max=reach) + lag

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from rla_exp.report.outcome import Outcome
@@ -16,23 +16,45 @@ _SAME = ("platform", "python", "versions", "cpu_count", "git", "sources")
 def to_environments(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """The environments of these runs, with the number of their runs and when the first and the last began."""
     found: dict[str, dict[str, Any]] = {}
-    for environment in (run.environment for run in outcomes if run.environment):
-        device = environment.get("device") or {}
-        checks = environment.get("self_checks") or ()
-        entry = {
-            "device": {key: device.get(key) for key in ("type", "name")},
-            "ptxas": sorted({check["ptxas"] for check in checks if check.get("ptxas")}),
-            "command": [_without_folders(word) for word in environment.get("command") or ()],
-            **{key: environment.get(key) for key in _SAME},
-        }
-        started = str(environment.get("started"))
-        same = found.setdefault(json.dumps(entry, sort_keys=True), {**entry, "runs": 0, "first": started, "last": ""})
-        same["runs"] += 1
-        same["first"], same["last"] = min(same["first"], started), max(same["last"], started)
+    for run in outcomes:
+        # a run that went on elsewhere has several
+        entries = {json.dumps(_entry(start), sort_keys=True): start for start in _starts(run.environment)}
+        for key, start in entries.items():
+            started = start.get("started")
+            same = found.setdefault(key, {**_entry(start), "runs": 0, "first": started, "last": started})
+            same["runs"] += 1
+            if started is not None:
+                same["first"] = min(same["first"] or started, started)
+                same["last"] = max(same["last"] or started, started)
     return sorted(found.values(), key=lambda entry: str(entry["first"]))
 
 
+def _starts(environment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Oldest first; none where nothing is known."""
+    return [*environment.get("earlier", ()), environment] if environment else []
+
+
+def _entry(start: Mapping[str, Any]) -> dict[str, Any]:
+    device = start.get("device") or {}
+    checks = start.get("self_checks") or ()
+    return {
+        "device": {key: device.get(key) for key in ("type", "name")},
+        "ptxas": sorted({check["ptxas"] for check in checks if check.get("ptxas")}),
+        "command": [_without_folders(word) for word in start.get("command") or ()],
+        **{key: start.get(key) for key in _SAME},
+    }
+
+
 def _without_folders(word: str) -> str:
-    """A word of a command line, free of the machine's paths."""
-    key, equals, value = word.rpartition("=")
-    return f"{key}{equals}{PurePath(value).name}" if PurePath(value).is_absolute() else word
+    """A word of a command line, free of the machine's paths: of each path that is not below the working folder, its
+    last name."""
+    key, equals, value = word.partition("=") if "=" in word else ("", "", word)
+    return key + equals + ",".join(_name(part) for part in value.split(","))
+
+
+def _name(text: str) -> str:
+    path = text.strip("'\"")
+    windows = PureWindowsPath(path)
+    if PurePosixPath(path).is_absolute() or windows.is_absolute() or ".." in windows.parts or path.startswith("~"):
+        return windows.name
+    return text

@@ -38,7 +38,10 @@ class Choice:
     rule: LearningRateRule
     candidates: tuple[Candidate, ...]
     lr: float | None
-    """None where runs are missing. Where every candidate diverged the smallest: the row is shown with what it does."""
+    """None where runs are missing, or where none was trained to its end and some failed otherwise than by divergence.
+
+    Where every candidate diverged the smallest: the row is shown with what it does.
+    """
 
     @property
     def runs(self) -> list[Outcome]:
@@ -122,7 +125,11 @@ def _choose(row: str, study: str, rule: LearningRateRule, runs: Sequence[Outcome
     scored = [candidate for candidate in tried if candidate.score is not None]
     # of equal scores the smaller learning rate
     best = max(scored, key=lambda candidate: (sign * (candidate.score or 0.0), -candidate.lr), default=None)
-    chosen = min(rule.candidates) if best is None else best.lr
+    if best is not None:
+        chosen: float | None = best.lr
+    else:
+        hopeless = all(any(run.diverged for run in candidate.runs) for candidate in tried)
+        chosen = min(rule.candidates) if hopeless else None
     return Choice(row, study, rule, tuple(tried), chosen if complete else None)
 
 

@@ -103,6 +103,8 @@ class TableSpec:
     """The sources of reported columns, by name."""
     rules: dict[str, LearningRateRule]
     """How learning rates are chosen, by study."""
+    text: LocalText | None = None
+    """What studies on text read instead of their corpora."""
     learning_rates: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """What was chosen, by row id and study."""
 
@@ -215,6 +217,7 @@ class TableSpec:
             evaluation_limits=settings.evaluation_limits,
             reported=reported,
             rules=settings.learning_rates,
+            text=text,
         )
 
     @property
@@ -248,12 +251,17 @@ class TableSpec:
         """The table of these studies alone, with their rows and columns; its caption says so.
 
         Raises:
-            ConfigError: with every study that it does not have at its scale, or where nothing is left to draw.
+            ConfigError: with every study that it does not have at its scale; where nothing is left to draw, or nothing
+                that reads the local text it was loaded with.
         """
         wrong = [unknown_name("study", name, self.studies) for name in names if name not in self.studies]
         if wrong:
             raise ConfigError([f"studies: {problem}" for problem in wrong])
         studies = {key: study for key, study in self.studies.items() if key in names}
+        if self.text is not None and not any(
+            set(self.text.overrides) & set(study.overrides) for study in studies.values()
+        ):
+            raise ConfigError([f"text: has no effect on studies={','.join(names)}, which read none"])
         if len(studies) == len(self.studies):
             return self
         kept = replace(
@@ -264,9 +272,7 @@ class TableSpec:
             rules={key: rule for key, rule in self.rules.items() if key in studies},
         )
         if not kept.figure_columns:
-            raise ConfigError(
-                [f"studies={','.join(names)}: of them no column is drawn; add one of {set(self.studies)}"]
-            )
+            raise ConfigError([f"studies={','.join(names)}: no column of theirs is drawn; add another"])
         left_out = ", ".join(study.label for key, study in self.studies.items() if key not in studies)
         return replace(kept, caption=f"{self.caption} Not in this table: {left_out}.")
 

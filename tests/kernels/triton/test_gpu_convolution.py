@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rla_exp.kernels import convolution
-from rla_exp.kernels.convolution import BOUNDS, measure_errors, short_convolution
-from rla_exp.kernels.self_checks import self_checks
+from rla_exp.kernels import convolution_check
+from rla_exp.kernels.convolution import short_convolution
+from rla_exp.kernels.convolution_check import BOUNDS, convolution_checks, measure_errors
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,12 +25,11 @@ def test_within_the_bounds(dtype: torch.dtype, packed: bool) -> None:
 
 
 def test_is_used_after_its_check_and_differs_by_rounding_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "_outcomes", [])
-    convolution._compare.cache_clear()
+    monkeypatch.setattr(convolution_check, "_outcomes", {})
     x = torch.randn(2, 300, 96, device=CUDA, dtype=torch.bfloat16)
     weight = torch.randn(96, 4, device=CUDA)
     y = short_convolution(x, weight, silu=True)
-    (outcome,) = self_checks()
+    (outcome,) = convolution_checks()
     assert outcome["kernel"] == "short_convolution"
     assert not outcome["failures"]
     assert y.dtype == torch.bfloat16
@@ -52,12 +51,16 @@ def test_launches_give_equal_bits() -> None:
 
 
 def test_a_failed_check_falls_back_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "_outcomes", [])
-    monkeypatch.setattr(convolution, "measure_errors", lambda *_, **__: {"y": float("nan")})
-    convolution._compare.cache_clear()
+    monkeypatch.setattr(convolution_check, "_outcomes", {})
+    monkeypatch.setattr(convolution_check, "measure_errors", lambda *_, **__: {"y": float("nan")})
     x = torch.randn(1, 50, 32, device=CUDA)
     weight = torch.randn(32, 4, device=CUDA)
     with pytest.warns(RuntimeWarning, match="failed its self-check: y nan"):
         y = short_convolution(x, weight)
     assert torch.equal(short_convolution(x, weight), y)
-    convolution._compare.cache_clear()
+
+
+def test_transposed_weights_are_read_right() -> None:
+    x = torch.randn(2, 50, 64, device=CUDA)
+    weight = torch.randn(4, 64, device=CUDA).T
+    torch.testing.assert_close(short_convolution(x, weight), short_convolution(x, weight, fused=False))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-MIN_TESTS = 148
+MIN_TESTS = 153
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton exists for Linux only")

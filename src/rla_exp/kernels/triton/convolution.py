@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from rla_exp.kernels.triton.assembler import use_installed_assembler
+
 BLOCK_TOKENS, BLOCK_CHANNELS = 64, 64
 
 
@@ -33,7 +35,7 @@ def convolved(x, weight, positions, t, d, count, T, C, W: tl.constexpr, PACKED: 
     before = place(positions, t, inside, T, PACKED)
     y = tl.zeros((t.shape[0], d.shape[0]), tl.float32)
     for j in tl.static_range(W):
-        mask = (inside & (before >= j))[:, None] & (d < C)[None, :]
+        mask = (inside & (before >= j) & (t >= j))[:, None] & (d < C)[None, :]
         value = tl.load(x + (t - j)[:, None] * C + d[None, :], mask=mask, other=0.0).to(tl.float32)
         tap = tl.load(weight + d * W + (W - 1 - j), mask=d < C, other=0.0).to(tl.float32)
         y += value * tap[None, :]
@@ -96,7 +98,7 @@ def weight_gradient_kernel(
         tl.store(dz + t[:, None] * C + d[None, :], gradient.to(dz.dtype.element_ty), mask=mask)
     before = place(positions, t, inside, T, PACKED)
     for j in tl.static_range(W):
-        known = (inside & (before >= j))[:, None] & (d < C)[None, :]
+        known = (inside & (before >= j) & (t >= j))[:, None] & (d < C)[None, :]
         value = tl.load(x + (t - j)[:, None] * C + d[None, :], mask=known, other=0.0).to(tl.float32)
         share = tl.sum(gradient * value, 0)
         tl.store(parts + (block.to(tl.int64) * C + d) * W + (W - 1 - j), share, mask=d < C)
@@ -152,6 +154,7 @@ def _constants(x: Tensor, weight: Tensor, positions: Tensor | None) -> dict[str,
 
 def convolve(x: Tensor, weight: Tensor, positions: Tensor | None, *, silu: bool) -> Tensor:
     """y [B, T, C]; see `short_convolution`."""
+    use_installed_assembler()
     y = torch.empty_like(x)
     with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
         convolve_kernel[_blocks(x)](x, weight, positions, y, SILU=silu, **_constants(x, weight, positions))
@@ -162,6 +165,7 @@ def convolve_backward(
     x: Tensor, weight: Tensor, positions: Tensor | None, dy: Tensor, *, silu: bool
 ) -> tuple[Tensor, Tensor]:
     """Gradients of x and of the weight, in their dtypes."""
+    use_installed_assembler()
     dy = dy.contiguous()
     grid, constants = _blocks(x), _constants(x, weight, positions)
     # a block's share each, summed up in one order: atomics would give other bits at every launch
