@@ -54,7 +54,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[S
     monkeypatch.setattr(guard, "_outcomes", {})
     monkeypatch.setattr(guard, "measure", measure)
     monkeypatch.setattr(guard, "environment", lambda _: dict(GPU))
-    monkeypatch.setattr(selection, "_missing", lambda _: None)
+    monkeypatch.setattr(selection, "missing", lambda _: None)
     selection._has_warned.clear()
     yield settings
     selection._has_warned.clear()
@@ -117,7 +117,7 @@ def test_the_step_has_more_sizes_and_no_gradients(measured: list[Setting]) -> No
 
 
 def test_a_gpu_that_cannot(monkeypatch: pytest.MonkeyPatch, measured: list[Setting]) -> None:
-    monkeypatch.setattr(selection, "_missing", lambda _: "an NVIDIA GPU of compute capability 8.0 or higher")
+    monkeypatch.setattr(selection, "missing", lambda _: "an NVIDIA GPU of compute capability 8.0 or higher")
     assert select_backend("auto", inputs(), RDN) is chunked
     with pytest.raises(ValueError, match=r"K=64, V=32 on cuda:0 needs an NVIDIA GPU of compute capability 8.0"):
         select_backend("triton", inputs(), RDN)

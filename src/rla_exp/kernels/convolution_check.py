@@ -10,15 +10,15 @@ from __future__ import annotations
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rla_exp.kernels.selection import missing
+
 # of the root mean square of what PyTorch computes in float64
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 2e-3}
-MIN_CAPABILITY = (8, 0)
 CHANNELS = (70, 128)
 """Numbers of channels that are compared: what 16 divides compiles to other code."""
 
@@ -34,9 +34,7 @@ def convolution_checks() -> list[dict[str, Any]]:
 
 def is_right(dtype: torch.dtype, weight_dtype: torch.dtype, width: int, *, packed: bool, device_index: int) -> bool:
     """Whether the kernels agree with the definition, forward and backward; warns once where they do not."""
-    if find_spec("triton") is None or torch.version.hip:
-        return False
-    if torch.cuda.get_device_capability(device_index) < MIN_CAPABILITY:
+    if missing(device_index) is not None:
         return False
     setting = (dtype, weight_dtype, width, packed, device_index)
     with _lock:

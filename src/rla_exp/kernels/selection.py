@@ -113,7 +113,7 @@ def _needs_gradients(inputs: Inputs) -> bool:
 # torch.compile takes the answers of these two as they are when it traces
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _missing_here(device_index: int) -> str | None:
-    return _missing(device_index)
+    return missing(device_index)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -126,7 +126,8 @@ def _refusal(setting: tuple[Any, ...], device_index: int, falls_back: bool) -> s
 
 
 @cache
-def _missing(device_index: int) -> str | None:
+def missing(device_index: int) -> str | None:
+    """What a CUDA device lacks to run Triton's kernels; None: nothing."""
     if find_spec("triton") is None:
         return "the package triton, which exists for Linux"
     if torch.cuda.get_device_capability(device_index) < MIN_CAPABILITY or torch.version.hip:

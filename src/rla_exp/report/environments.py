@@ -8,6 +8,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from rla_exp.report.outcome import Outcome
+from rla_exp.runs.environment import all_starts
 
 # what tells environments apart; the host's name, the time and the run's own settings do not
 _SAME = ("platform", "python", "versions", "cpu_count", "git", "sources")
@@ -18,20 +19,14 @@ def to_environments(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for run in outcomes:
         # a run that went on elsewhere has several
-        entries = {json.dumps(_entry(start), sort_keys=True): start for start in _starts(run.environment)}
-        for key, start in entries.items():
-            started = start.get("started")
-            same = found.setdefault(key, {**_entry(start), "runs": 0, "first": started, "last": started})
+        entries = [(_entry(start), start.get("started")) for start in all_starts(run.environment)]
+        for key, (entry, started) in {json.dumps(pair[0], sort_keys=True): pair for pair in entries}.items():
+            same = found.setdefault(key, {**entry, "runs": 0, "first": started, "last": started})
             same["runs"] += 1
             if started is not None:
                 same["first"] = min(same["first"] or started, started)
                 same["last"] = max(same["last"] or started, started)
     return sorted(found.values(), key=lambda entry: str(entry["first"]))
-
-
-def _starts(environment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Oldest first; none where nothing is known."""
-    return [*environment.get("earlier", ()), environment] if environment else []
 
 
 def _entry(start: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -43,6 +43,11 @@ def describe_environment(overrides: Sequence[str], device_type: str) -> dict[str
         "git": None if commit is None else {"commit": commit[0], "dirty": commit[1]},
         "sources": sources_hash(),
     }
+
+
+def all_starts(environment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of a run's environment.json: what the run was started on each time, oldest first; none where nothing is known."""
+    return [*environment.get("earlier", ()), environment] if environment else []
 
 
 def _gpu(device_type: str) -> dict[str, Any]:

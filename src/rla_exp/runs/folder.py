@@ -25,7 +25,7 @@ import yaml
 from rla_exp.config.run_identity import hash8
 from rla_exp.config.schema import RunConfig
 from rla_exp.errors import RunError
-from rla_exp.runs.environment import describe_environment
+from rla_exp.runs.environment import all_starts, describe_environment
 from rla_exp.runs.files import expand_home, read_json, write_atomically, write_json
 from rla_exp.runs.lock import is_locked, lock
 from rla_exp.runs.log import log_to
@@ -130,7 +130,7 @@ class RunFolder:
         environment = describe_environment(overrides, device_type)
         if before is not None:
             environment["earlier"] = [*before.pop("earlier", []), before]
-        starts = [*environment.get("earlier", []), environment]
+        starts = all_starts(environment)
         if not all(isinstance(start, dict) and "sources" in start for start in starts):
             raise RunError(
                 f"{self.path / ENVIRONMENT_FILE} does not tell the sources of every earlier start; "

@@ -29,14 +29,20 @@ def place(positions, t, inside, T, PACKED: tl.constexpr):
 
 
 @triton.jit
+def load_earlier(x, t, d, j, inside, before, C):
+    """[tokens, channels] x[t - j] in float32; zeros where the document of t begins later."""
+    mask = (inside & (before >= j) & (t >= j))[:, None] & (d < C)[None, :]
+    return tl.load(x + (t - j)[:, None] * C + d[None, :], mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def convolved(x, weight, positions, t, d, count, T, C, W: tl.constexpr, PACKED: tl.constexpr):
     """[tokens, channels] sum_j weight[c, W - 1 - j] x[t - j, c] in float32."""
-    inside = (t >= 0) & (t < count)
+    inside = t < count
     before = place(positions, t, inside, T, PACKED)
     y = tl.zeros((t.shape[0], d.shape[0]), tl.float32)
     for j in tl.static_range(W):
-        mask = (inside & (before >= j) & (t >= j))[:, None] & (d < C)[None, :]
-        value = tl.load(x + (t - j)[:, None] * C + d[None, :], mask=mask, other=0.0).to(tl.float32)
+        value = load_earlier(x, t, d, j, inside, before, C)
         tap = tl.load(weight + d * W + (W - 1 - j), mask=d < C, other=0.0).to(tl.float32)
         y += value * tap[None, :]
     return y
@@ -98,9 +104,7 @@ def weight_gradient_kernel(
         tl.store(dz + t[:, None] * C + d[None, :], gradient.to(dz.dtype.element_ty), mask=mask)
     before = place(positions, t, inside, T, PACKED)
     for j in tl.static_range(W):
-        known = (inside & (before >= j) & (t >= j))[:, None] & (d < C)[None, :]
-        value = tl.load(x + (t - j)[:, None] * C + d[None, :], mask=known, other=0.0).to(tl.float32)
-        share = tl.sum(gradient * value, 0)
+        share = tl.sum(gradient * load_earlier(x, t, d, j, inside, before, C), 0)
         tl.store(parts + (block.to(tl.int64) * C + d) * W + (W - 1 - j), share, mask=d < C)
 
 
