@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
 
 import pytest
 import torch
@@ -13,46 +12,62 @@ from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.triton import plan
 from rla_exp.kernels.triton.guard import CUT_SHAPE, Setting
 from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, equal_chunking, packed_chunking
-from rla_exp.kernels.triton.tiles import Gpu, candidates, choose_tiles, may_cut
+from rla_exp.kernels.triton.tiles import Gpu, Tiles, candidates, choose_tiles, may_cut
 from rla_exp.kernels.verify.cases import RDN
 
 
 def tiles_of(
-    num_tokens: int, num_heads: int, *, dtype: torch.dtype = torch.bfloat16, K: int = 128, num_processors: int = 132
-) -> Any:
+    num_tokens: int,
+    num_heads: int,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    K: int = 128,
+    num_processors: int = 132,
+    delta: bool = True,
+) -> Tiles:
     gpu = Gpu(num_processors, shared_memory=227 * 1024, must_pipeline=False)
-    return choose_tiles(dtype, K, 128, predicted=True, num_heads=num_heads, num_tokens=num_tokens, gpu=gpu)
+    return choose_tiles(dtype, K, 128, delta=delta, predicted=True, num_heads=num_heads, num_tokens=num_tokens, gpu=gpu)
 
 
 @pytest.mark.parametrize(
-    ("num_tokens", "num_heads", "segments"),
+    ("num_tokens", "num_heads", "segments", "backward"),
     [
         # as many as a GPU of 132 multiprocessors holds of two programs a head
-        (131072, 1, 66),
-        (131072, 4, 16),
-        (131072, 8, 8),
+        (131072, 1, 66, 66),
+        (131072, 4, 16, 16),
+        (131072, 8, 8, 8),
         # of 16 chunks at least
-        (32768, 1, 32),
-        (4100, 1, 5),
+        (32768, 1, 32, 32),
+        (4100, 1, 5, 5),
+        # enough heads for the backward pass, which gains less
+        (131072, 9, 7, 1),
+        (32768, 16, 4, 1),
         # too short, or enough heads
-        (4095, 1, 1),
-        (131072, 9, 1),
+        (4095, 1, 1, 1),
+        (131072, 17, 1, 1),
         # packed
-        (0, 1, 1),
+        (0, 1, 1, 1),
     ],
 )
-def test_long_sequences_of_few_heads_are_cut(num_tokens: int, num_heads: int, segments: int) -> None:
+def test_long_sequences_of_few_heads_are_cut(num_tokens: int, num_heads: int, segments: int, backward: int) -> None:
     tiles = tiles_of(num_tokens, num_heads)
-    assert tiles.segments == segments
+    assert (tiles.segments, tiles.reverse_segments) == (segments, backward)
     # narrow blocks are for few programs
     assert (tiles.forward.BV == 64) == (segments > 1)
-    assert {other.segments for other in candidates(tiles)} == {segments}
+    assert (tiles.reverse_R.BV == 64) == (backward > 1)
+    assert {(other.segments, other.reverse_segments) for other in candidates(tiles)} == {(segments, backward)}
+
+
+def test_the_additive_rule_is_cut_backward_as_it_is_forward() -> None:
+    tiles = tiles_of(131072, 16, delta=False)
+    assert (tiles.segments, tiles.reverse_segments) == (4, 4)
 
 
 def test_heads_of_many_rows_and_float32() -> None:
     assert tiles_of(131072, 1, K=256).segments == 1
     assert tiles_of(131072, 1, dtype=torch.float32).segments == 16
-    assert tiles_of(131072, 3, dtype=torch.float32).segments == 1
+    narrow = tiles_of(131072, 3, dtype=torch.float32)
+    assert (narrow.segments, narrow.reverse_segments) == (5, 1)
 
 
 def test_segments_end_at_checkpoints() -> None:
@@ -82,12 +97,15 @@ def test_whatever_is_cut_was_checked() -> None:
     (length,), batch_size, num_heads = CUT_SHAPE
     for dtype, processors in product((torch.bfloat16, torch.float32), (8, 16, 40, 108, 132, 148, 160)):
         shapes = product((4096, 5000, 131072), (1, 2, 5, 16, 20, 32, 40))
-        is_cut = [shape for shape in shapes if tiles_of(*shape, dtype=dtype, num_processors=processors).segments > 1]
+        chosen = {shape: tiles_of(*shape, dtype=dtype, num_processors=processors) for shape in shapes}
+        is_cut = [shape for shape, tiles in chosen.items() if tiles.segments > 1]
         assert all(may_cut(128, num_heads=heads, num_tokens=tokens) for tokens, heads in is_cut)
         tiles = tiles_of(length, batch_size * num_heads, dtype=dtype, num_processors=processors)
         chunking = equal_chunking(batch_size, length, tiles.C)
-        count, _ = chunking.segments(chunking.chunks_per_sequence, tiles.segments)
-        assert (count > 1) == bool(is_cut)
+        for name in ("segments", "reverse_segments"):
+            count, _ = chunking.segments(chunking.chunks_per_sequence, getattr(tiles, name))
+            assert count > 1 or all(getattr(tiles, name) == 1 for tiles in chosen.values())
+        assert is_cut or tiles.segments == 1
 
 
 @pytest.mark.parametrize(("tokens", "heads", "expected"), [(8192, 4, True), (2048, 4, False), (8192, 64, False)])

@@ -27,7 +27,7 @@ VERSIONS = {"gpu": "Fake H100", "triton": "3.6.0", "ptxas": "13.3", "sources": "
 
 
 def tiles_of(num_heads: int, dtype: torch.dtype = torch.bfloat16, gpu: Gpu = HOPPER) -> Tiles:
-    return choose_tiles(dtype, 128, 128, predicted=True, num_heads=num_heads, num_tokens=1000, gpu=gpu)
+    return choose_tiles(dtype, 128, 128, delta=True, predicted=True, num_heads=num_heads, num_tokens=1000, gpu=gpu)
 
 
 def operands(
@@ -118,9 +118,11 @@ def test_candidates_are_few_different_and_begin_with_the_usual() -> None:
         (32, 2),
         (32, 3),
     ]
-    assert candidates(tiles_of(64))[4].gradients.BV == 32
+    assert [x.gradients.BV for x in candidates(tiles_of(64))] == [32, 32, 32, 32, 64]
     # no wider than V
-    narrow = choose_tiles(torch.bfloat16, 128, 32, predicted=True, num_heads=64, num_tokens=1000, gpu=HOPPER)
+    narrow = choose_tiles(
+        torch.bfloat16, 128, 32, delta=True, predicted=True, num_heads=64, num_tokens=1000, gpu=HOPPER
+    )
     assert {tiles.forward.BV for tiles in candidates(narrow)} == {16, 32}
 
 

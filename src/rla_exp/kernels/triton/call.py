@@ -153,6 +153,7 @@ def usual_tiles(x: Operands, switches: Switches) -> Tiles:
         x.q.dtype,
         block_size(x.q.shape[-1]),
         block_size(x.v.shape[-1]),
+        delta=switches.DELTA,
         predicted=switches.FIT,
         num_heads=x.num_sequences * x.q.shape[2],
         num_tokens=x.q.shape[1] if x.cu_seqlens is None else 0,

@@ -141,7 +141,7 @@ def fused_backward(
     for start, length in slices:
         rows, matrices = _prepare(call, saved.inverses, start, length)
         where = call.slice(start, length)
-        P, LP = chunking.segments(length, call.tiles.segments)
+        P, LP = chunking.segments(length, call.tiles.reverse_segments)
         every_chunk = chunking.num_rows(length)
         for state in states:
             tile = call.tiles.replay

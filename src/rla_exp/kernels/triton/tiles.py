@@ -40,7 +40,9 @@ class Tiles:
     gradients: Tile
     combine: Tile
     segments: int = 1
-    """At most so many into which each sequence, or a slice of one in the backward pass, is cut to run side by side."""
+    """At most so many into which the forward pass cuts each sequence, to run side by side."""
+    reverse_segments: int = 1
+    """The backward pass, each slice of a sequence."""
 
 
 def chunk_size(dtype: torch.dtype) -> int:
@@ -49,29 +51,36 @@ def chunk_size(dtype: torch.dtype) -> int:
 
 
 def choose_tiles(
-    dtype: torch.dtype, K: int, V: int, *, predicted: bool, num_heads: int, num_tokens: int, gpu: Gpu
+    dtype: torch.dtype, K: int, V: int, *, delta: bool, predicted: bool, num_heads: int, num_tokens: int, gpu: Gpu
 ) -> Tiles:
     """For heads of K and V columns (padded to powers of two).
 
     Args:
+        delta: by the delta rule, whose passes have more products.
         predicted: R is fed what S predicted, so that the passes over S load more.
         num_heads: heads of all sequences together, each a chain of chunks.
         num_tokens: of each sequence; 0: they differ, and are not cut.
     """
     C = chunk_size(dtype)
-    blocks = -(-V // (16 if dtype == torch.float32 else 64))
-    segments = 1
+    segments = reverse_segments = 1
     if may_cut(K, num_heads=num_heads, num_tokens=num_tokens):
-        segments = choose_segments(-(-num_tokens // C), num_heads * blocks, gpu)
+        chunks = -(-num_tokens // C)
+        programs = num_heads * -(-V // (16 if dtype == torch.float32 else 64))
+        segments = choose_segments(chunks, programs, gpu, MIN_ROOM)
+        reverse_segments = choose_segments(chunks, programs, gpu, MIN_ROOM_BACKWARD if delta else MIN_ROOM)
     if dtype == torch.float32:
         narrow = Tile(min(V, 16), 8, 1)
-        return Tiles(C, 4, 8, narrow, narrow, narrow, narrow, narrow, narrow, segments)
-    # few chains: more and narrower programs, where segments do not bring them
-    few = segments == 1 and num_heads * -(-V // 64) * 2 <= gpu.num_processors
+        return Tiles(C, 4, 8, narrow, narrow, narrow, narrow, narrow, narrow, segments, reverse_segments)
     # loads that are two chunks ahead, where shared memory holds them
     ahead = K <= 128 and gpu.shared_memory >= 220 * 1024
-    BV = min(V, 64 if ahead and not few else 32)
     stages = 3 if ahead else 2 if gpu.must_pipeline and K <= 128 else 1
+    # few chains: more and narrower programs, where segments do not bring them
+    few = num_heads * -(-V // 64) * 2 <= gpu.num_processors
+    BV, reverse_BV = (
+        min(V, 64 if ahead and not (few and count == 1) else 32) for count in (segments, reverse_segments)
+    )
+    # their accumulators take most registers: of heads of 64 four warps hold them
+    gradients = Tile(min(V, 32 if (delta and predicted) or not ahead else 64), 8 if K > 64 else 4, 2)
     return Tiles(
         C=C,
         # 2: then products are not Hopper's asynchronous ones, which raced where one's result enters the next
@@ -80,11 +89,12 @@ def choose_tiles(
         forward=Tile(BV, 4, stages),
         replay=Tile(min(V, 64), 4, 2),
         # what it needs of the prediction leaves no room for a third stage
-        reverse_S=Tile(BV, 4, min(stages, 2) if predicted and BV > 32 else stages),
-        reverse_R=Tile(BV, 4, stages),
-        gradients=Tile(min(V, 64 if ahead else 32), 8, 2),
+        reverse_S=Tile(reverse_BV, 4, min(stages, 2) if predicted and reverse_BV > 32 else stages),
+        reverse_R=Tile(reverse_BV, 4, stages),
+        gradients=gradients,
         combine=Tile(min(V, 16), 4, 3 if ahead else 2),
         segments=segments,
+        reverse_segments=reverse_segments,
     )
 
 
@@ -94,9 +104,11 @@ MAX_CUT_HEADS = 32
 MAX_CUT_K = 128
 """What a segment does to the state, K x K, must fit into shared memory with the next one's."""
 MIN_SEGMENTS = 4
-"""Fewer gain nothing backward."""
-MIN_ROOM = 8
+"""Two lose."""
+MIN_ROOM = 4
 """Multiprocessors a program of the uncut pass: with fewer, narrow programs use the GPU about as well."""
+MIN_ROOM_BACKWARD = 8
+"""The same of the delta rule backward, where finding what a segment does costs more."""
 
 
 def may_cut(K: int, *, num_heads: int, num_tokens: int) -> bool:
@@ -104,23 +116,16 @@ def may_cut(K: int, *, num_heads: int, num_tokens: int) -> bool:
     return K <= MAX_CUT_K and num_heads <= MAX_CUT_HEADS and num_tokens >= MIN_CUT_TOKENS
 
 
-def choose_segments(chunks: int, programs: int, gpu: Gpu) -> int:
+def choose_segments(chunks: int, programs: int, gpu: Gpu, min_room: int) -> int:
     """Into how many segments each sequence of `chunks` is cut, where uncut there are `programs`.
 
-    As many as multiprocessors hold at a time, a program each, and none shorter than from checkpoint to checkpoint.
-    Counted in chunks of the pass itself, n chunks in P segments take
-
-        (1 + s) n / P + c P        instead of n
-
-    s is the share of the pass that finds what a segment does to the state, with K columns beside V's. Forward about
-    0.7: half the products, but nearly all that wait for one another, and two of its programs fit into a multiprocessor.
-    Backward up to 1.8: hardly less than the pass itself, and where that fills the GPU, twice as many programs in turns.
-    c, about 0.5, is a step of combining. The uncut pass has narrower and so somewhat faster programs. s and c are
-    estimates, not measured.
+    As many as multiprocessors hold at a time, a program each, and none shorter than from checkpoint to checkpoint. A
+    pass in segments does part of its work twice, once to find what each does to the state: it gains where the uncut
+    one leaves most of the GPU idle. Measured on an H100 (docs/journal.md).
     """
     room = gpu.num_processors // programs
     segments = min(room, -(-chunks // CHECKPOINT_EVERY))
-    return segments if room >= MIN_ROOM and segments >= MIN_SEGMENTS else 1
+    return segments if room >= min_room and segments >= MIN_SEGMENTS else 1
 
 
 MIN_COLUMNS = 16
@@ -131,7 +136,7 @@ def candidates(usual: Tiles) -> list[Tiles]:
     """The usual choice, first, and what else is worth timing for a shape. Few: each is compiled and checked.
 
     The passes along the sequence with narrower blocks, with wider ones, or with loads one chunk ahead and not two,
-    which leaves shared memory for a second program; replay and gradients with narrower blocks.
+    which leaves shared memory for a second program; gradients with half as wide blocks, or twice.
     """
     BV, stages = usual.forward.BV, usual.forward.num_stages
     if BV == MIN_COLUMNS:
@@ -144,8 +149,10 @@ def candidates(usual: Tiles) -> list[Tiles]:
     else:
         found.append(_chains(usual, BV // 2, 2))
     found.append(_chains(usual, BV, 2))
-    replay, gradients = (replace(tile, BV=max(tile.BV // 2, MIN_COLUMNS)) for tile in (usual.replay, usual.gradients))
-    found.append(replace(usual, replay=replay, gradients=gradients))
+    gradients = usual.gradients.BV
+    # as replay's, no wider than V
+    gradients = 2 * gradients if 2 * gradients <= usual.replay.BV else max(gradients // 2, MIN_COLUMNS)
+    found.append(replace(usual, gradients=replace(usual.gradients, BV=gradients)))
     return list(dict.fromkeys(found))
 
 
