@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rla_exp.data import IGNORE, Batch
-from rla_exp.lit.scored import pick_scored, scored_loss, sequence_accuracies
+from rla_exp.lit.scored import mean_loss, pick_scored, sequence_accuracies, summed_loss
 from rla_exp.lit.totals import Totals, recall_metrics, text_metrics
 
 
@@ -40,7 +40,10 @@ def test_loss_equals_the_whole_one_with_ignored_labels(share: float, reduction: 
     hidden = torch.randn(3, 6, 8, requires_grad=True)
     model = Head()
     batch = pick_scored(make_batch(labels))
-    loss, _ = scored_loss(model, hidden, batch, reduction)
+    if reduction == "mean":
+        loss = mean_loss(model, hidden, batch.targets, batch.positions)  # type: ignore[arg-type]
+    else:
+        loss, _ = summed_loss(model, hidden, batch)  # type: ignore[arg-type]
     num_scored = int((labels != IGNORE).sum())
     assert model.num_rows == len(batch.targets) == num_scored
     assert (batch.positions is None) == (num_scored == labels.numel())
@@ -52,8 +55,10 @@ def test_loss_equals_the_whole_one_with_ignored_labels(share: float, reduction: 
 def test_loss_is_float32() -> None:
     hidden = torch.randn(1, 4, 8, dtype=torch.bfloat16)
     model = Head().bfloat16()
-    loss, logits = scored_loss(model, hidden, pick_scored(make_batch(torch.zeros(1, 4).long())), "mean")
+    batch = pick_scored(make_batch(torch.zeros(1, 4).long()))
+    loss, logits = summed_loss(model, hidden, batch)  # type: ignore[arg-type]
     assert (loss.dtype, logits.dtype) == (torch.float32, torch.bfloat16)
+    assert mean_loss(model, hidden, batch.targets, batch.positions).dtype == torch.float32  # type: ignore[arg-type]
 
 
 def test_accuracy_of_each_sequence() -> None:

@@ -100,7 +100,7 @@ def test_compile_is_asked_for(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
     expected = train_run(make_run()).metrics
     assert compiled == []
     assert train_run(make_run(compile=True)).metrics == expected
-    assert compiled == ["hidden"]
+    assert compiled == ["run_block", "mean_loss"]
 
 
 def test_learning_to_recall(make_run: MakeRun) -> None:

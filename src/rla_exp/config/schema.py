@@ -260,7 +260,7 @@ class TrainerConfig:
     overfit_batches: Count | None = None
     """Train on the first batches only, over and over, to see whether a model can learn at all; null: on all."""
     compile: bool = False
-    """torch.compile the model."""
+    """torch.compile blocks and loss in training."""
     deterministic: bool = True
     """Deterministic algorithms; a kernel that has none raises."""
     validate_every: Count | None = None

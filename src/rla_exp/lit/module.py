@@ -18,9 +18,10 @@ from rla_exp.errors import NonFiniteError
 from rla_exp.lit.datamodule import LanguageDataModule
 from rla_exp.lit.nonfinite import first_nonfinite_layer, last_nonfinite_gradient
 from rla_exp.lit.schedule import lr_factor
-from rla_exp.lit.scored import ScoredBatch, scored_loss
+from rla_exp.lit.scored import ScoredBatch, mean_loss, summed_loss
 from rla_exp.lit.totals import Totals
 from rla_exp.models import LanguageModel
+from rla_exp.models.block import run_block
 
 
 class LanguageModule(LightningModule):
@@ -38,7 +39,10 @@ class LanguageModule(LightningModule):
         self.grad_norm = math.nan
         self.lr = math.nan
         self.held_out: dict[str, float] = {}
-        self._hidden = torch.compile(model.hidden) if config.trainer.compile else model.hidden
+        # of training alone: held-out batches have other shapes, each of which would be compiled anew
+        self._run_block, self._mean_loss = run_block, mean_loss
+        if config.trainer.compile:
+            self._run_block, self._mean_loss = torch.compile(run_block), torch.compile(mean_loss)
         # the batches of the step under way: to find the layer, should they turn out not to be finite
         self._batches: list[ScoredBatch] = []
         self._losses: list[Tensor] = []
@@ -58,8 +62,8 @@ class LanguageModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def training_step(self, batch: ScoredBatch, batch_idx: int) -> Tensor:
-        hidden = self._hidden(batch.tokens, cu_seqlens=batch.cu_seqlens)
-        loss, _ = scored_loss(self.model, hidden, batch, "mean")
+        hidden = self.model.hidden(batch.tokens, cu_seqlens=batch.cu_seqlens, run=self._run_block)
+        loss = self._mean_loss(self.model, hidden, batch.targets, batch.positions)
         self._batches.append(batch)
         self._losses.append(loss.detach())
         return loss
@@ -113,8 +117,8 @@ class LanguageModule(LightningModule):
         self.held_out = checkpoint["held_out"]
 
     def _evaluate(self, batch: ScoredBatch) -> None:
-        hidden = self._hidden(batch.tokens, cu_seqlens=batch.cu_seqlens)
-        loss, logits = scored_loss(self.model, hidden, batch, "sum")
+        hidden = self.model.hidden(batch.tokens, cu_seqlens=batch.cu_seqlens)
+        loss, logits = summed_loss(self.model, hidden, batch)
         nats = loss.item()
         if not math.isfinite(nats):
             layer = self._nonfinite_layer([batch]) or "the loss"
@@ -143,6 +147,7 @@ class LanguageModule(LightningModule):
         def forward() -> None:
             with self.trainer.precision_plugin.forward_context():
                 for batch in batches:
-                    scored_loss(self.model, self.model.hidden(batch.tokens, cu_seqlens=batch.cu_seqlens), batch, "mean")
+                    hidden = self.model.hidden(batch.tokens, cu_seqlens=batch.cu_seqlens)
+                    mean_loss(self.model, hidden, batch.targets, batch.positions)
 
         return first_nonfinite_layer(self.model, forward)

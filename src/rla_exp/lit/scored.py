@@ -38,16 +38,21 @@ def pick_scored(batch: Batch) -> ScoredBatch:
     return ScoredBatch(batch.tokens, targets, positions, batch.cu_seqlens, batch.groups, batch.num_bytes)
 
 
-def scored_hidden(hidden: Tensor, batch: ScoredBatch) -> Tensor:
-    """[B, T, d_model] to [N, d_model]: what the head reads."""
+def scored_logits(model: LanguageModel, hidden: Tensor, positions: Tensor | None) -> Tensor:
+    """Hidden states [B, T, d_model] to logits [N, vocab_size], at the scored positions (None: at all)."""
     flat = hidden.flatten(0, 1)
-    return flat if batch.positions is None else flat.index_select(0, batch.positions)
+    return model.head(flat if positions is None else flat.index_select(0, positions))
 
 
-def scored_loss(model: LanguageModel, hidden: Tensor, batch: ScoredBatch, reduction: str) -> tuple[Tensor, Tensor]:
-    """Cross entropy in nats (float32; "mean" or "sum" over the scored tokens) and the logits [N, vocab_size]."""
-    logits = model.head(scored_hidden(hidden, batch))
-    return F.cross_entropy(logits.float(), batch.targets, reduction=reduction), logits
+def mean_loss(model: LanguageModel, hidden: Tensor, targets: Tensor, positions: Tensor | None) -> Tensor:
+    """Cross entropy in nats, float32, the mean over the scored tokens; takes no more than it needs, to be compiled."""
+    return F.cross_entropy(scored_logits(model, hidden, positions).float(), targets)
+
+
+def summed_loss(model: LanguageModel, hidden: Tensor, batch: ScoredBatch) -> tuple[Tensor, Tensor]:
+    """The sum over the scored tokens, and their logits [N, vocab_size]."""
+    logits = scored_logits(model, hidden, batch.positions)
+    return F.cross_entropy(logits.float(), batch.targets, reduction="sum"), logits
 
 
 def sequence_accuracies(logits: Tensor, batch: ScoredBatch) -> Tensor:

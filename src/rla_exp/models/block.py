@@ -45,3 +45,9 @@ class Block(nn.Module):
         if self.mlp is not None and self.mlp_norm is not None:
             x = x + self.mlp(self.mlp_norm(x))
         return x
+
+
+def run_block(block: Block, x: Tensor, layout: SequenceLayout, cache: LinearCache | KeyValueCache | None) -> Tensor:
+    """A call of a block: as a function of all blocks it is compiled once, not once for each."""
+    out: Tensor = block(x, layout, cache)
+    return out

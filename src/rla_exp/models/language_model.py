@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rla_exp.config.schema import ModelConfig
-from rla_exp.models.block import Block
+from rla_exp.models.block import Block, run_block
 from rla_exp.models.cache import Cache
 from rla_exp.models.linear_mixer import LinearMixer
 from rla_exp.models.rms_norm import RMSNorm
@@ -38,12 +38,23 @@ class LanguageModel(nn.Module):
         """Logits of the next token, [B, T, vocab_size]."""
         return self.head(self.hidden(tokens, cu_seqlens=cu_seqlens, cache=cache))
 
-    def hidden(self, tokens: Tensor, *, cu_seqlens: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """What the head reads, [B, T, d_model]; the cache is moved on in place, by the operator's step where T = 1."""
+    def hidden(
+        self,
+        tokens: Tensor,
+        *,
+        cu_seqlens: Tensor | None = None,
+        cache: Cache | None = None,
+        run: Callable[..., Tensor] = run_block,
+    ) -> Tensor:
+        """What the head reads, [B, T, d_model]; the cache is moved on in place, by the operator's step where T = 1.
+
+        Args:
+            run: calls a block, as `run_block` does; a compiled one in training.
+        """
         layout = self._layout(tokens, cu_seqlens, cache)
         x = self.embedding(tokens)
         for index, block in enumerate(self._blocks()):
-            x = block(x, layout, None if cache is None else cache.layers[index])
+            x = run(block, x, layout, None if cache is None else cache.layers[index])
         if cache is not None:
             cache.advance(tokens.shape[1] if cu_seqlens is None else cu_seqlens.diff())
         normalized: Tensor = self.norm(x)
