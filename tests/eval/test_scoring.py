@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from rla_exp.cli.measure_reuse import main
 from rla_exp.config import compose
 from rla_exp.eval.prefix_tree import Segment, prefix_tree
 from rla_exp.eval.reuse import choice_requests, measure_reuse
@@ -164,3 +165,15 @@ def test_reuse_changes_no_score_and_reads_less() -> None:
     rows = [np.array([*request.context, *request.continuation[:-1]]) for request in requests]
     # four times the question without reuse
     assert count(prefix_tree(rows)) < 0.4 * count(prefix_tree(rows, min_shared=None))
+
+
+def test_questions_are_so_many_times_as_long_as_their_choices() -> None:
+    requests = choice_requests(VOCAB, num_questions=20, num_choices=4, context=200, ratio=10)
+    ratios = [len(request.context) / len(request.continuation) for request in requests]
+    assert min(ratios) >= 10
+    assert 12 < max(ratios) < 14
+
+
+def test_two_lengths_of_choices_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ratio=10", "continuation=12"]) != 0
+    assert "leave one out" in capsys.readouterr().err

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 from rla_exp.cli.key_values import Key, describe_keys, read_key_values, whole_number
 from rla_exp.cli.outcome import exit_code
+from rla_exp.errors import UserError
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
+
+DEFAULT_CONTINUATION = 12
 
 KEYS = {
     "models": Key(_names, "files of conf/model, separated by commas", "which; default rla,rdn,transformer"),
@@ -19,7 +22,12 @@ KEYS = {
     "questions": Key(whole_number, "a whole number from 1 on", "default 16"),
     "choices": Key(whole_number, "a whole number from 1 on", "of each question; default 4"),
     "context": Key(whole_number, "a whole number from 1 on", "tokens of a question, about; default 480"),
-    "continuation": Key(whole_number, "a whole number from 2 on", "tokens of a choice, about; default 12"),
+    "continuation": Key(
+        whole_number, "a whole number from 2 on", f"tokens of a choice, about; default {DEFAULT_CONTINUATION}"
+    ),
+    "ratio": Key(
+        whole_number, "a whole number from 1 on", "a question is so many times as long as a choice, or longer"
+    ),
     "batch_size": Key(whole_number, "a whole number from 1 on", "rows at a time; default 32"),
 }
 
@@ -46,7 +54,8 @@ def measure(
     questions: int = 16,
     choices: int = 4,
     context: int = 480,
-    continuation: int = 12,
+    continuation: int | None = None,
+    ratio: int | None = None,
     batch_size: int = 32,
 ) -> None:
     """Print a row for each model."""
@@ -56,9 +65,16 @@ def measure(
     from rla_exp.eval.reuse import choice_requests, measure_reuse
     from rla_exp.models import build_model
 
+    if ratio is not None and continuation is not None:
+        raise UserError("ratio and continuation both say how long choices are; leave one out")
     torch.set_num_threads(1)
     requests = choice_requests(
-        257, num_questions=questions, num_choices=choices, context=context, continuation=continuation
+        257,
+        num_questions=questions,
+        num_choices=choices,
+        context=context,
+        continuation=DEFAULT_CONTINUATION if continuation is None else continuation,
+        ratio=ratio,
     )
     print("| model | with reuse, s | without, s | times faster | largest difference, nats a token |")
     print("|---|---|---|---|---|")

@@ -125,7 +125,8 @@ class Found:
 
     def finish(self, requests: Sequence[RunRequest], *, detail: Detail | None = None) -> str | None:  # noqa: ARG002
         """Nothing is trained."""
-        missing = [request.label for request in requests if request not in self.folders(requests)]
+        found = self.folders(requests)
+        missing = [request.label for request in requests if request not in found]
         if not missing:
             return None
         names = ", ".join(missing[:MOST_NAMED]) + (", ..." if len(missing) > MOST_NAMED else "")

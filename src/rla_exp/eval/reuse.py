@@ -28,24 +28,41 @@ class ReuseMeasurement:
 
 
 def choice_requests(
-    vocab_size: int, *, num_questions: int, num_choices: int, context: int, continuation: int, seed: int = 0
+    vocab_size: int,
+    *,
+    num_questions: int,
+    num_choices: int,
+    context: int,
+    continuation: int = 12,
+    ratio: int | None = None,
+    seed: int = 0,
 ) -> list[Request]:
-    """Questions of random tokens, their lengths within a fifth of those given."""
+    """Questions of random tokens, their lengths within a fifth of those given.
+
+    Args:
+        ratio: every question is at least so many times as long as each of its choices, which are at most a fifth
+            shorter than that; instead of `continuation`.
+    """
     rng = np.random.default_rng(seed)
 
-    def tokens(length: int) -> list[int]:
+    def tokens(shortest: int, longest: int) -> list[int]:
+        return [int(t) for t in rng.integers(0, vocab_size, int(rng.integers(shortest, longest + 1)))]
+
+    def about(length: int) -> tuple[int, int]:
         spread = max(1, length // 5)
-        return [int(t) for t in rng.integers(0, vocab_size, length + int(rng.integers(-spread, spread + 1)))]
+        return length - spread, length + spread
 
     requests = []
     for _ in range(num_questions):
-        prompt = tokens(context)
-        requests += [Request(prompt, tokens(continuation)) for _ in range(num_choices)]
+        prompt = tokens(*about(context))
+        longest = None if ratio is None else max(1, len(prompt) // ratio)
+        lengths = about(continuation) if longest is None else (-(-4 * longest // 5), longest)
+        requests += [Request(prompt, tokens(*lengths)) for _ in range(num_choices)]
     return requests
 
 
 def measure_reuse(
-    model: LanguageModel, requests: list[Request], *, batch_size: int = 32, repetitions: int = 5
+    model: LanguageModel, requests: list[Request], *, batch_size: int = 32, repetitions: int = 9
 ) -> ReuseMeasurement:
     """Score the requests both ways by turns, so that what else the machine does meets both."""
     seconds: dict[bool, list[float]] = {True: [], False: []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate, groupby
 from typing import NamedTuple
 
@@ -46,12 +47,18 @@ class Score(NamedTuple):
 
 
 class _Targets(NamedTuple):
-    """What a segment's positions predict, by position."""
+    """What the positions of a batch's segments predict, [n] each, by segment and position."""
 
+    row: NDArray[np.int64]
+    """Of the batch."""
     position: NDArray[np.int64]
-    """[n], from the segment's beginning."""
+    """From the segment's beginning."""
     token: NDArray[np.int64]
     request: NDArray[np.int64]
+
+    def select(self, which: NDArray[np.bool_]) -> _Targets:
+        """Those that are marked."""
+        return _Targets(*(column[which] for column in self))
 
 
 class _Predicted(NamedTuple):
@@ -101,21 +108,22 @@ class Scorer:
         """
         log_prob = np.zeros(len(requests))
         is_greedy = np.ones(len(requests), dtype=np.bool_)
-        rows = [np.array([*request.context, *request.continuation], dtype=np.int64) for request in requests]
+        rows = [np.fromiter((*request.context, *request.continuation), dtype=np.int64) for request in requests]
         first = [len(request.context) - 1 for request in requests]
         # the last token is only predicted; what has no continuation is read by nobody
         read = [index for index, request in enumerate(requests) if request.continuation]
         roots = prefix_tree([rows[index][:-1] for index in read], min_shared=self.min_shared)
 
-        def targets(segment: Segment) -> _Targets:
-            parts = []
-            for place in segment.rows:
-                request = read[place]
-                positions = np.arange(max(first[request], segment.start), min(len(rows[request]) - 1, segment.end))
-                parts.append((positions, rows[request][positions + 1], np.full(len(positions), request)))
-            position, token, request_of = (np.concatenate(column) for column in zip(*parts, strict=True))
-            order = np.argsort(position, kind="stable")
-            return _Targets(position[order] - segment.start, token[order], request_of[order])
+        def targets(batch: list[_Item]) -> _Targets:
+            spans = []
+            for row, item in enumerate(batch):
+                start, end = item.segment.start, item.segment.end
+                for place in item.segment.rows:
+                    request = read[place]
+                    low, high = max(first[request], start), min(len(rows[request]) - 1, end)
+                    if low < high:
+                        spans.append((row, low, high, start, request))
+            return _targets(spans, rows)
 
         def ends_in(segment: Segment) -> int:
             # a row may be the beginning of another, or the same
@@ -139,24 +147,25 @@ class Scorer:
         """Items of like lengths together, shorter ones first; more than batch_size where they are few tokens."""
         batch: list[_Item] = []
         num_tokens = state_bytes = 0
+        bytes_after = cache(self.model.state_bytes)
         for item in sorted(items, key=lambda item: item.length):
             num_tokens += item.length
-            state_bytes += self.model.state_bytes(item.segment.end)
+            state_bytes += bytes_after(item.segment.end)
             is_small = num_tokens <= _FEW_TOKENS and state_bytes <= _FEW_STATE_BYTES
             if len(batch) >= self.batch_size and not is_small:
                 yield batch
-                batch, num_tokens, state_bytes = [], item.length, self.model.state_bytes(item.segment.end)
+                batch, num_tokens, state_bytes = [], item.length, bytes_after(item.segment.end)
             batch.append(item)
         if batch:
             yield batch
 
     def _read(
-        self, batch: list[_Item], targets: Callable[[Segment], _Targets], after: list[_Item]
+        self, batch: list[_Item], targets: Callable[[list[_Item]], _Targets], after: list[_Item]
     ) -> Iterator[tuple[_Predicted, NDArray[np.int64]]]:
         """Read a batch, sorted by length; yields what was predicted, of which requests. `after` gets what follows."""
         device = self.model.embedding.weight.device
         cache = self._joined(batch)
-        wanted = [targets(item.segment) for item in batch]
+        wanted = targets(batch)
         done = 0
         while batch:
             stop = done + self._tokens_at_once(len(batch), cache.length)
@@ -164,9 +173,10 @@ class Scorer:
             stop = min(stop, done + even) if even else stop
             parts = [item.segment.tokens[done:stop] for item in batch]
             hidden = self._hidden(parts, cache)
-            place, token, request = _between(wanted, done, stop, parts)
-            if len(token):
-                yield self._predict(hidden, place, token), request
+            now = wanted.select((wanted.position >= done) & (wanted.position < stop))
+            if len(now.token):
+                begins = np.array([0, *accumulate(map(len, parts))])
+                yield self._predict(hidden, begins[now.row] + now.position - done, now.token), now.request
             left = next((row for row, item in enumerate(batch) if item.length > stop), len(batch))
             for row in range(left):
                 # a row whose next parts are empty keeps its state
@@ -174,7 +184,8 @@ class Scorer:
             done = stop
             # a copy is worth it where half of the rows go, or the others can go on side by side
             if left and (2 * left >= len(batch) or num_even(batch[left].length - done, batch[-1].length - done)):
-                batch, wanted = batch[left:], wanted[left:]
+                batch, wanted = batch[left:], wanted.select(wanted.row >= left)
+                wanted = wanted._replace(row=wanted.row - left)
                 if batch:
                     cache = cache.select(torch.arange(left, left + len(batch), device=device))
 
@@ -230,16 +241,12 @@ class Scorer:
         return _Predicted(torch.cat(log_probs).double().cpu().numpy(), torch.cat(greedy).cpu().numpy())
 
 
-def _between(
-    wanted: Sequence[_Targets], start: int, stop: int, parts: Sequence[Tokens]
-) -> tuple[Tokens, Tokens, Tokens]:
-    """Of the targets at positions [start, stop) of each row: place in the joined parts, token, request."""
-    places, tokens, requests = [], [], []
-    first = 0
-    for targets, part in zip(wanted, parts, strict=True):
-        low, high = np.searchsorted(targets.position, (start, stop))
-        places.append(targets.position[low:high] - start + first)
-        first += len(part)
-        tokens.append(targets.token[low:high])
-        requests.append(targets.request[low:high])
-    return np.concatenate(places), np.concatenate(tokens), np.concatenate(requests)
+def _targets(spans: Sequence[tuple[int, int, int, int, int]], rows: Sequence[Tokens]) -> _Targets:
+    """From (row of the batch, first and last predicting position of the request + 1, segment's start, request)."""
+    row, low, high, start, request = np.array(spans, dtype=np.int64).reshape(-1, 5).T
+    counts = high - low
+    # of each span's positions one after the other
+    position = np.arange(counts.sum()) + np.repeat(low - start - (counts.cumsum() - counts), counts)
+    token = [rows[of][begin + 1 : end + 1] for _, begin, end, _, of in spans]
+    joined = np.concatenate(token) if token else np.empty(0, dtype=np.int64)
+    return _Targets(np.repeat(row, counts), position, joined, np.repeat(request, counts))
