@@ -260,6 +260,10 @@ def test_torch_compile_takes_the_answer_as_a_constant(monkeypatch: pytest.Monkey
     for _ in range(2):
         assert compiled(q).eq(1).all()
     assert [(setting.K, setting.gradients) for setting in asked] == [(32, False)]
+    # other sizes are symbols in what is compiled, and never part of a setting
+    for length in (5, 6, 5000):
+        assert compiled(torch.zeros(2, length, 2, 32)).eq(1).all()
+    assert [setting.may_cut for setting in asked] == [False, False, True]
 
 
 def test_available_backends() -> None:

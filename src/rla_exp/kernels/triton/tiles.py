@@ -113,7 +113,9 @@ MIN_ROOM_BACKWARD = 8
 
 def may_cut(K: int, *, num_heads: int, num_tokens: int) -> bool:
     """Whether some GPU cuts sequences of this length, of so many heads together, into segments."""
-    return K <= MAX_CUT_K and num_heads <= MAX_CUT_HEADS and num_tokens >= MIN_CUT_TOKENS
+    if K <= MAX_CUT_K and num_heads <= MAX_CUT_HEADS and num_tokens >= MIN_CUT_TOKENS:  # noqa: SIM103
+        return True  # the comparison itself would be a symbol where torch.compile's sizes are
+    return False
 
 
 def choose_segments(chunks: int, programs: int, gpu: Gpu, min_room: int) -> int:
