@@ -41,13 +41,27 @@ def test_a_case_has_as_many_tokens_as_it_can() -> None:
 
 
 def test_a_step_is_a_training_step() -> None:
-    case = {"model": "rdn", "size": "tiny", "B": 2, "T": 32, "precision": "32"}
+    case = {"model": "rdn", "size": "tiny", "B": 2, "T": 32, "precision": "32", "compile": False}
     measured = measure_step(case, 5, torch.device("cpu"))
     assert 0 < measured["ms_p20"] <= measured["ms"] <= measured["ms_p80"]
     assert measured["peak_mib"] is None
     # 3 x (2 a parameter that multiplies + the operator's own): more than 6 a parameter without the embedding
     multiplied = measured["parameters"] - 32768 * 64
     assert 6 * multiplied < measured["flop_per_token"] < 6.6 * multiplied
+
+
+def test_blocks_and_loss_are_compiled_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def compile_nothing(function: Any) -> Any:
+        compiled.append(function.__name__)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    case = {"model": "rdn", "size": "tiny", "B": 2, "T": 32, "precision": "32"}
+    for asked in (False, True):
+        measure_step({**case, "compile": asked}, 1, torch.device("cpu"))
+    assert compiled == ["run_block", "mean_loss"]
 
 
 def test_models_are_measured_in_processes_and_beside_their_baselines(
@@ -76,7 +90,8 @@ def test_models_are_measured_in_processes_and_beside_their_baselines(
 
 
 def test_use_of_the_card_is_told_where_its_rate_is_known() -> None:
-    row = {"model": "rdn", "size": "base", "B": 16, "T": 2048, "precision": "bf16-mixed", "ms": 100.0, "ms_p20": 99.0}
+    row = {"model": "rdn", "size": "base", "B": 16, "T": 2048, "precision": "bf16-mixed", "compile": True}
+    row |= {"ms": 100.0, "ms_p20": 99.0}
     row |= {"ms_p80": 101.0, "peak_mib": 20480.0, "parameters": 1.1e8, "tokens_per_s": 327680.0, "tflop_per_s": 250.0}
     content = {
         "gpu": "NVIDIA H100 80GB HBM3",
@@ -89,6 +104,7 @@ def test_use_of_the_card_is_told_where_its_rate_is_known() -> None:
     text = models_markdown(content)
     assert "| **RDN** | 110.0M | 25.3% |" in text
     assert "| **RDN** | 110.0M | 20,480 |" in text
+    assert "## size=base, bf16-mixed, blocks and loss compiled" in text
 
 
 def test_what_fails_is_recorded_and_does_not_stop_the_others() -> None:

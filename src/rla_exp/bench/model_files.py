@@ -63,8 +63,8 @@ def models_markdown(content: Mapping[str, Any]) -> str:
             shown.append(("TFLOP/s", lambda row: f"{row['tflop_per_s']:.3g}"))
         if any(row["peak_mib"] is not None for row in rows):
             shown.append(("peak memory, MiB", lambda row: f"{row['peak_mib']:,.0f}"))
-        precision = rows[0]["precision"]
-        lines += ["", f"## size={size}, {precision}"]
+        how = rows[0]["precision"] + (", blocks and loss compiled" if rows[0]["compile"] else "")
+        lines += ["", f"## size={size}, {how}"]
         for title, text in shown:
             lines += ["", f"### {title}", "", *_table(rows, text)]
     if content["failures"]:

@@ -19,6 +19,7 @@ from rla_exp.bench.timing import summarize
 from rla_exp.config import compose
 from rla_exp.config.schema import RunConfig
 from rla_exp.models import LanguageModel, build_model
+from rla_exp.models.block import run_block
 from rla_exp.report.cost import flops_per_token
 
 WARM_UP = 3
@@ -39,7 +40,7 @@ def measure_step(case: dict[str, Any], steps: int, device: torch.device) -> dict
         model = build_model(config.model, vocab_size, 0)
     model.to(device)
     tokens = torch.randint(vocab_size, (case["B"], case["T"] + 1), device=device)
-    step = _make_step(model, tokens, config, case["precision"], device)
+    step = _make_step(model, tokens, config, case, device)
     for _ in range(WARM_UP):
         step()
     if device.type == "cuda":
@@ -66,7 +67,7 @@ def measure_step(case: dict[str, Any], steps: int, device: torch.device) -> dict
 
 
 def _make_step(
-    model: LanguageModel, tokens: torch.Tensor, config: RunConfig, precision: str, device: torch.device
+    model: LanguageModel, tokens: torch.Tensor, config: RunConfig, case: dict[str, Any], device: torch.device
 ) -> Callable[[], None]:
     """One optimizer step on tokens [B, T + 1]."""
     optim = config.optim
@@ -74,11 +75,15 @@ def _make_step(
     parameters = list(model.parameters())
     inputs, labels = tokens[:, :-1].contiguous(), tokens[:, 1:].flatten()
 
+    def mean_loss(hidden: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(model.head(hidden.flatten(0, 1)).float(), labels)
+
+    run, loss_of = (torch.compile(run_block), torch.compile(mean_loss)) if case["compile"] else (run_block, mean_loss)
+
     def step() -> None:
-        cast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else nullcontext()
+        cast = torch.autocast(device.type, torch.bfloat16) if case["precision"] == "bf16-mixed" else nullcontext()
         with cast:
-            logits = model.head(model.hidden(inputs).flatten(0, 1))
-            loss = F.cross_entropy(logits.float(), labels)
+            loss = loss_of(model.hidden(inputs, run=run))
         # outside of the cast, as Lightning has it
         loss.backward()  # type: ignore[no-untyped-call]
         norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])

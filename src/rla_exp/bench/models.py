@@ -36,6 +36,8 @@ class ModelCase:
     T: int
     precision: str
     """bf16-mixed or 32."""
+    compile: bool
+    """Blocks and loss by torch.compile, as trainer.compile=true has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class ModelBenchSettings:
     """Begin no model after so many seconds."""
     command: str
     commit: str
+    compile: bool = False
     max_seconds: float = MAX_SECONDS
 
 
@@ -62,7 +65,7 @@ def cases_of(settings: ModelBenchSettings, model: str, size: str) -> list[ModelC
     tokens = settings.batch_tokens or BATCH_TOKENS.get(size, OTHER_BATCH_TOKENS)
     precision = "bf16-mixed" if settings.device == "cuda" else "32"
     return [
-        ModelCase(model=model, size=size, B=max(1, tokens // T), T=T, precision=precision)
+        ModelCase(model=model, size=size, B=max(1, tokens // T), T=T, precision=precision, compile=settings.compile)
         for T in sorted(settings.lengths)
     ]
 

@@ -43,6 +43,7 @@ KEYS = {
     "lengths": Key(_lengths, "like 2048,8192", "tokens of a sequence; default 2048 to 32768"),
     "batch_tokens": Key(whole_number, "a whole number from 1 on", "default 32,768, of 1p5b 8,192, or one sequence"),
     "steps": Key(whole_number, "a whole number from 1 on", "timed steps; default 10"),
+    "compile": Key(yes_or_no, "true or false", "blocks and loss by torch.compile; default false"),
     "device": Key(_some_of(("cuda", "cpu")), "cuda or cpu", "default cuda"),
     "limit": Key(positive, "a number above 0", "begin no model after so many seconds; default none"),
     "out": Key(expand_home, "a folder", "the files are <out>/models/<gpu>.json, .md, .png, .svg; default benchmarks"),
@@ -60,6 +61,7 @@ class ModelBenchCommand:
     lengths: tuple[int, ...] = LENGTHS
     batch_tokens: int | None = None
     steps: int = 10
+    compile: bool = False
     device: tuple[str, ...] = ("cuda",)
     limit: float | None = None
     out: Path = Path("benchmarks")
@@ -96,6 +98,7 @@ def bench_models(settings: ModelBenchCommand, arguments: Sequence[str]) -> None:
             lengths=settings.lengths,
             batch_tokens=settings.batch_tokens,
             steps=settings.steps,
+            compile=settings.compile,
             device=device,
             limit=settings.limit,
             command=shlex.join(["rla-bench", *(w for w in arguments if not w.startswith(("out=", "commit=")))]),
