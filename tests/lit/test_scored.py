@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rla_exp.data import IGNORE, Batch
+from rla_exp.lit import scored
 from rla_exp.lit.scored import mean_loss, pick_scored, sequence_accuracies, summed_loss
 from rla_exp.lit.totals import Totals, recall_metrics, text_metrics
 
@@ -50,6 +51,27 @@ def test_loss_equals_the_whole_one_with_ignored_labels(share: float, reduction: 
     expected = F.cross_entropy(model.head(hidden).flatten(0, 1), labels.flatten(), reduction=reduction)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(*(torch.autograd.grad(value, hidden)[0] for value in (loss, expected)))
+
+
+def test_held_out_loss_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(11, (3, 6))
+    model = Head()
+    batch = pick_scored(make_batch(labels))
+    hidden = torch.randn(3, 6, 8)
+    widened: list[int] = []
+
+    def cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
+        widened.append(logits.numel())
+        return F.nll_loss(logits.log_softmax(-1), targets, reduction=reduction)
+
+    expected = F.cross_entropy(model.head(hidden).flatten(0, 1), labels.flatten(), reduction="sum")
+    monkeypatch.setattr(scored, "MAX_FLOAT32_LOGITS", 11 * 5)
+    monkeypatch.setattr("rla_exp.lit.scored.F.cross_entropy", cross_entropy)
+    loss, logits = summed_loss(model, hidden, batch)  # type: ignore[arg-type]
+    assert widened == [55, 55, 55, 33]
+    assert logits.shape == (18, 11)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_loss_is_float32() -> None:

@@ -11,6 +11,9 @@ from torch import Tensor
 from rla_exp.data import IGNORE, Batch
 from rla_exp.models import LanguageModel
 
+MAX_FLOAT32_LOGITS = 2**26
+"""Held-out logits that are widened at a time: all of a batch of 64 x 1024 tokens of 32,768 words would take 16 GiB."""
+
 
 class ScoredBatch(NamedTuple):
     """A batch with its labelled positions picked out, on the CPU, where that does not wait for a GPU."""
@@ -52,7 +55,9 @@ def mean_loss(model: LanguageModel, hidden: Tensor, targets: Tensor, positions: 
 def summed_loss(model: LanguageModel, hidden: Tensor, batch: ScoredBatch) -> tuple[Tensor, Tensor]:
     """The sum over the scored tokens, and their logits [N, vocab_size]."""
     logits = scored_logits(model, hidden, batch.positions)
-    return F.cross_entropy(logits.float(), batch.targets, reduction="sum"), logits
+    rows = max(MAX_FLOAT32_LOGITS // logits.shape[-1], 1)
+    pieces = zip(torch.split(logits, rows), torch.split(batch.targets, rows), strict=True)
+    return torch.stack([F.cross_entropy(x.float(), targets, reduction="sum") for x, targets in pieces]).sum(), logits
 
 
 def sequence_accuracies(logits: Tensor, batch: ScoredBatch) -> Tensor:
