@@ -78,6 +78,22 @@ def load_tile(x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.
 
 
 @triton.jit
+def rows_inside(start, end, C: tl.constexpr):
+    """[C] 0, 1, .. and beyond the sequence its last row again."""
+    return tl.minimum(tl.arange(0, C), (end - start - 1).to(tl.int32))
+
+
+@triton.jit
+def load_inside(x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr):
+    """load_tile, but beyond the sequence its last row: for those who multiply these rows by zero. No masks of rows."""
+    d = d0 + tl.arange(0, BD)
+    tile = (x + (start * H + h) * D) + (rows_inside(start, end, C)[:, None] * (H * D) + d[None, :])
+    if D % BD != 0:
+        return tl.load(tile, mask=(d < D)[None, :], other=0.0)
+    return tl.load(tile)
+
+
+@triton.jit
 def store_tile(x, tile, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr):
     """The inverse of load_tile."""
     places, mask = tile_places(start, end, H, D, d0, C, BD)

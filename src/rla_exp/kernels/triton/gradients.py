@@ -1,7 +1,8 @@
 """The gradients of q, k and the gates, chunk by chunk, from the states before and the gradients after each chunk.
 
-All chunks in parallel, no atomics: a program sums over all of V, block by block. What passes through R comes first, and
-is added to what passes through S.
+All chunks in parallel, no atomics: a program sees all of V. What passes through R comes first, and is added to what
+passes through S. First what happens inside the chunk, in matrices [C, C] of which but two in 16 bits remain, then what
+passes through the state: so that few registers are needed at a time, and several programs share a multiprocessor.
 """
 
 import triton
@@ -10,10 +11,52 @@ import triton.language as tl
 from rla_exp.kernels.triton.chunks import (
     chunk_span,
     load_block,
-    load_tile,
+    load_inside,
     place_in_all,
+    rows_inside,
     store_tile,
 )
+
+
+@triton.jit
+def load_keys(x, norms, start, end, h, H, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, ROUNDED: tl.constexpr):
+    """A tile of q or k; ROUNDED: normalized."""
+    tile = load_inside(x, start, end, h, H, K, 0, C, BK)
+    if ROUNDED:
+        norm = tl.load(norms + rows_inside(start, end, C))
+        tile = (tile.to(tl.float32) * norm[:, None]).to(tile.dtype)
+    return tile
+
+
+@triton.jit
+def store_gradient(
+    dx,
+    d_x,
+    x,
+    norms,
+    start,
+    end,
+    h,
+    H,
+    K: tl.constexpr,
+    C: tl.constexpr,
+    BK: tl.constexpr,
+    ROUNDED: tl.constexpr,
+    ADD: tl.constexpr,
+    PROJECT: tl.constexpr,
+):
+    """Of q or k, added to what is there, and without what normalizing takes out: what is along x."""
+    if ROUNDED or PROJECT:
+        norm = tl.load(norms + rows_inside(start, end, C))
+    if ROUNDED:
+        d_x *= norm[:, None]
+    if ADD:
+        d_x += load_inside(dx, start, end, h, H, K, 0, C, BK).to(tl.float32)
+    if PROJECT:
+        tile = load_inside(x, start, end, h, H, K, 0, C, BK).to(tl.float32)
+        along = norm * norm * tl.sum(tile * d_x, 1)
+        d_x -= along[:, None] * tile
+    store_tile(dx, d_x, start, end, h, H, K, 0, C, BK)
 
 
 # one binary for all lengths: what the self-check compiled is what runs
@@ -73,163 +116,191 @@ def gradients_kernel(
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
     PREDICTED: tl.constexpr = FIT and not SECOND
     READ: tl.constexpr = DELTA or PREDICTED
-    # how o reads the state: with D^- or D, and scaled by gamma or not
+    # how o reads the state: with D^- or D, without or with the diagonal, and scaled by gamma or not
     BEFORE: tl.constexpr = SUM and not SECOND
+    STRICT: tl.constexpr = RESIDUAL and not SECOND
     GATED: tl.constexpr = SECOND and not SUM
     at = index * H + h
     dtype = q.dtype.element_ty
+    # norms of q and k by row; their products may leave the range of float16, whose tiles are normalized instead
+    NORMS: tl.constexpr = NORMALIZE and dtype != tl.float16
+    ROUNDED: tl.constexpr = NORMALIZE and dtype == tl.float16
     i = tl.arange(0, C)
-    t = start + i
-    inside = t < end
-    later = i[:, None] > i[None, :]
-
     gates = rows + at * (ROWS * C)
+
     G = tl.load(gates + i)
     G_before = tl.load(gates + C + i)
-    G_last = tl.load(gates + C - 1)
     strength = tl.load(gates + (3 if SECOND else 2) * C + i)
-    k_norm = tl.load(gates + 4 * C + i)
-    q_norm = tl.load(gates + 5 * C + i)
-    read = q_norm * scale
+    k_norm = tl.full((C,), 1.0, tl.float32)
+    q_norm = tl.full((C,), 1.0, tl.float32)
+    if NORMS:
+        k_norm = tl.load(gates + 4 * C + i)
+        q_norm = tl.load(gates + 5 * C + i)
     decay = tl.exp(G)
-    decay_before = tl.exp(G_before)
-    to_end = tl.exp(G_last - G)
+    to_end = tl.exp(tl.load(gates + C - 1) - G) * k_norm
     if DELTA:
         inverse_at = (place_in_all(index, T, J0, LS, C, VARLEN) * H + h) * INVERSES + SECOND
         inverse = load_block(inverses, inverse_at, C, C, 0, C, C)
+    if PREDICTED:
+        predict = decay if DECAYED else tl.exp(G_before)
 
-    d_G = tl.zeros((C,), tl.float32)
-    d_G_before = tl.zeros((C,), tl.float32)
-    d_s = tl.zeros((C,), tl.float32)
-    kept = tl.zeros((C,), tl.float32)  # k . d k through what the state gets
+    lam_error = tl.zeros((C,), tl.float32)
+    lam_held = tl.zeros((C,), tl.float32)
+    passed_held = tl.zeros((C,), tl.float32)
+    kept = tl.zeros((C,), tl.float32)  # k . dk through what the state gets
     inner = 0.0  # <S, dS>
     # outer products over the columns of V
     d_qk = tl.zeros((C, C), tl.float32)
     d_n = tl.zeros((C, C), tl.float32)
     d_predict = tl.zeros((C, C), tl.float32)
     # through the state
-    d_q = tl.zeros((C, BK), tl.float32)
     d_k = tl.zeros((BK, C), tl.float32)
-
-    k_tile = load_tile(k, start, end, h, H, K, 0, C, BK)
+    k_tile = load_keys(k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED)
     for v0 in range(0, V, BV):
-        do_tile = load_tile(do, start, end, h, H, V, v0, C, BV)
-        error = load_tile(values, start, end, h, H, V, v0, C, BV).to(tl.float32)
+        do_tile = load_inside(do, start, end, h, H, V, v0, C, BV)
+        error = load_inside(values, start, end, h, H, V, v0, C, BV).to(tl.float32)
         if SECOND and CLIPPED:
             error = tl.clamp(error, -bound, bound, propagate_nan=tl.PropagateNan.ALL)
-        lam = load_block(solved, at, C, V, v0, C, BV)
+        low_lam = load_block(solved, at, C, V, v0, C, BV)
+        lam = low_lam.to(tl.float32)
         S = load_block(before, at, K, V, v0, BK, BV)
         dS = load_block(after, at, K, V, v0, BK, BV)
         inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32))
+        # all that is elementwise comes first: registers are free again before the products
         d_at_k = tl.zeros((C, BV), tl.float32)
         if READ:
             at_k = load_block(reads, at, C, V, v0, C, BV).to(tl.float32)
         if DELTA:
             error -= decay[:, None] * at_k
-            U = tl.dot(inverse, (strength[:, None] * error).to(dtype), input_precision=PRECISION).to(dtype)
-            d_at_k -= (decay * strength)[:, None] * lam.to(tl.float32)
-            d_n = tl.dot(lam, tl.trans(U), d_n, input_precision=PRECISION)
-            d_G += tl.sum(d_at_k * at_k, 1)
-        else:
-            U = (strength[:, None] * error).to(dtype)
-        d_s += tl.sum(lam.to(tl.float32) * error, 1)
-        d_qk = tl.dot(do_tile, tl.trans(U), d_qk, input_precision=PRECISION)
+            lam_held += tl.sum(lam * at_k, 1)
+            d_at_k -= (decay * strength * k_norm)[:, None] * lam
+        lam_error += tl.sum(lam * error, 1)
+        U = strength[:, None] * error
         if PREDICTED:
             y = tl.load(gates + 3 * C + i)
             passed = y[:, None] * load_block(solved_R, at, C, V, v0, C, BV).to(tl.float32)
             if CLIPPED:
-                clipped = load_tile(r, start, end, h, H, V, v0, C, BV).to(tl.float32)
+                clipped = load_inside(r, start, end, h, H, V, v0, C, BV).to(tl.float32)
                 passed = tl.where(tl.abs(clipped) > bound, 0.0, passed)
-            d_predict = tl.dot((-passed).to(dtype), tl.trans(U), d_predict, input_precision=PRECISION)
-            passed *= (decay if DECAYED else decay_before)[:, None]
-            d_at_k -= passed
-            if DECAYED:
-                d_G -= tl.sum(passed * at_k, 1)
-            else:
-                d_G_before -= tl.sum(passed * at_k, 1)
-        d_q = tl.dot(do_tile, tl.trans(S), d_q, input_precision=PRECISION)
-        # by itself: what it adds to d_k may be far below the rounding of the rest
-        gotten = to_end[:, None] * U.to(tl.float32)
-        kept += tl.sum(gotten * tl.dot(k_tile, dS, input_precision=PRECISION), 1)
-        d_k = tl.dot(dS, tl.trans(gotten.to(dtype)), d_k, input_precision=PRECISION)
+            passed_held += tl.sum(passed * at_k, 1)
+            d_at_k -= (predict * k_norm)[:, None] * passed
         if READ:
             d_k = tl.dot(S, tl.trans(d_at_k.to(dtype)), d_k, input_precision=PRECISION)
+        if DELTA:
+            U = tl.dot(inverse, U.to(dtype), input_precision=PRECISION)
+        low_U = tl.trans(U.to(dtype))
+        if DELTA:
+            d_n = tl.dot(low_lam, low_U, d_n, input_precision=PRECISION)
+        if PREDICTED:
+            d_predict = tl.dot(passed.to(dtype), low_U, d_predict, input_precision=PRECISION)
+        d_qk = tl.dot(do_tile, low_U, d_qk, input_precision=PRECISION)
+        gotten = to_end[:, None] * U
+        # by itself: what it adds to d_k may be far below the rounding of the rest
+        kept += tl.sum(gotten * tl.dot(k_tile, dS, input_precision=PRECISION), 1)
+        d_k = tl.dot(dS, tl.trans(gotten.to(dtype)), d_k, input_precision=PRECISION)
 
-    q_tile = load_tile(q, start, end, h, H, K, 0, C, BK)
-    # of the gates, through the state
-    d_q *= (decay_before if BEFORE else decay)[:, None]
+    # inside the chunk. D is 1 on the diagonal, D^- beside it, whatever the gates: those entries are left out of the
+    # gates' sums. Where D without its diagonal is needed beside D^-, it is D^- times a row's own decay
+    later = i[:, None] > i[None, :]
+    if STRICT:
+        own = tl.exp(G - G_before)
+        exponents = tl.where(later, G_before[:, None] - G[None, :], float("-inf"))
+    else:
+        own = tl.full((C,), 1.0, tl.float32)
+        exponents = tl.where(i[:, None] >= i[None, :], G[:, None] - G[None, :], float("-inf"))
+    D = tl.exp2(exponents * 1.4426950408889634) * k_norm[None, :]
+    q_tile = load_keys(q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED)
+    t = start + i
+    inside = t < end
+    # nothing is read beyond the sequence's end, where tiles repeat the last row
+    read = tl.where(inside, q_norm * scale, 0.0)
+    d_s = lam_error
+    d_G = -decay * strength * lam_held
+    d_G_before = tl.zeros((C,), tl.float32)
+    if PREDICTED:
+        if DECAYED:
+            d_G -= predict * passed_held
+        else:
+            d_G_before -= predict * passed_held
+    d_qk *= D
+    theta = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION) * d_qk
+    if BEFORE:
+        reading = read
+        theta = tl.where(i[:, None] > i[None, :] + 1, theta, 0.0) * reading[:, None]
+        d_G_before += tl.sum(theta, 1)
+    else:
+        reading = read * own
+        if GATED:
+            d_s += read * tl.sum(theta, 1)
+            reading *= strength
+        if not STRICT:
+            theta = tl.where(later, theta, 0.0)
+        theta *= reading[:, None]
+        d_G += tl.sum(theta, 1)
+    low_qk = (d_qk * reading[:, None]).to(dtype)
+    d_k = tl.dot(tl.trans(q_tile), low_qk, d_k, input_precision=PRECISION)
+    if READ:
+        KK = tl.dot(k_tile, tl.trans(k_tile), input_precision=PRECISION) * D
+        d_kk = tl.zeros((C, C), tl.float32)
+        if DELTA:
+            d_n *= (own * k_norm)[:, None]
+            if not STRICT:
+                d_n = tl.where(later, d_n, 0.0)
+            share = tl.sum(KK * d_n, 1)
+            d_s -= share
+            d_G -= strength * share
+            d_kk -= strength[:, None] * d_n
+            theta += KK * d_kk
+        if PREDICTED:
+            if DECAYED:
+                d_predict *= (own * k_norm)[:, None]
+                d_theta = KK * d_predict
+                d_G -= tl.sum(d_theta, 1)
+            else:
+                d_predict *= k_norm[:, None]
+                d_theta = tl.where(i[:, None] > i[None, :] + 1, KK * d_predict, 0.0)
+                d_G_before -= tl.sum(d_theta, 1)
+            theta -= d_theta
+            d_kk -= d_predict
+        low_kk = (d_kk * D).to(dtype)
+        d_k = tl.dot(tl.trans(k_tile), low_kk, d_k, input_precision=PRECISION)
+        d_k = tl.dot(tl.trans(k_tile), tl.trans(low_kk), d_k, input_precision=PRECISION)
+    d_G -= tl.sum(theta, 0)
+
+    ADD: tl.constexpr = RESIDUAL and not SECOND
+    PROJECT: tl.constexpr = NORMALIZE and not SECOND
+    store_gradient(dk, tl.trans(d_k), k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED, ADD, PROJECT)
+
+    # of q, through the state
+    d_q = tl.zeros((C, BK), tl.float32)
+    for v0 in range(0, V, BV):
+        do_tile = load_inside(do, start, end, h, H, V, v0, C, BV)
+        S = load_block(before, at, K, V, v0, BK, BV)
+        d_q = tl.dot(do_tile, tl.trans(S), d_q, input_precision=PRECISION)
+    q_tile = load_keys(q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED)
+    k_tile = load_keys(k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED)
+    read *= tl.exp(G_before) if BEFORE else decay
     along = read * tl.sum(q_tile.to(tl.float32) * d_q, 1)
     if GATED:
         d_s += along
         along *= strength
-        d_q *= strength[:, None]
+        read *= strength
     if BEFORE:
         d_G_before += along
     else:
         d_G += along
-    # the share of the sequence's last row is exp(0) = 1 whatever the gates: left out of both sums
-    last = tl.minimum(end - start, C) - 1
-    kept = tl.where(i == last, 0.0, k_norm * kept)
-    d_G -= kept
-    d_G += tl.where(i == last, inner * tl.exp(G_last) + tl.sum(kept), 0.0)
-
-    # inside the chunk. D is 1 on the diagonal, D^- beside it, whatever the gates: those entries are left out of the
-    # gates' sums
-    D = tl.exp(tl.where(i[:, None] >= i[None, :], G[:, None] - G[None, :], float("-inf")))
-    D_before = tl.exp(tl.where(later, G_before[:, None] - G[None, :], float("-inf")))
-    QK = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION) * read[:, None] * k_norm[None, :]
-    theta = tl.zeros((C, C), tl.float32)
-    theta_before = tl.zeros((C, C), tl.float32)
-    if BEFORE:
-        d_qk *= D_before
-        theta_before += QK * d_qk
-    else:
-        d_qk *= tl.where(later, D, 0.0) if RESIDUAL and not SECOND else D
-        if GATED:
-            d_s += tl.sum(QK * d_qk, 1)
-            d_qk *= strength[:, None]
-        theta += QK * d_qk
-    d_q += tl.dot((d_qk * k_norm[None, :]).to(dtype), k_tile, input_precision=PRECISION)
     d_q *= read[:, None]
-    d_k = tl.dot(tl.trans(q_tile), (d_qk * read[:, None]).to(dtype), d_k, input_precision=PRECISION)
-    if READ:
-        KK = tl.dot(k_tile, tl.trans(k_tile), input_precision=PRECISION) * k_norm[:, None] * k_norm[None, :]
-        D = tl.where(later, D, 0.0)
-        d_kk = tl.zeros((C, C), tl.float32)
-        if DELTA:
-            d_s -= tl.sum(D * KK * d_n, 1)
-            d_kk -= strength[:, None] * d_n
-        if PREDICTED and DECAYED:
-            d_kk += d_predict
-        d_kk *= D
-        theta += KK * d_kk
-        if PREDICTED and not DECAYED:
-            d_predict *= D_before
-            theta_before += KK * d_predict
-            d_kk += d_predict
-        weighted = (d_kk * k_norm[None, :]).to(dtype)
-        d_k = tl.dot(tl.trans(k_tile), tl.trans(weighted), d_k, input_precision=PRECISION)
-        weighted = (d_kk * k_norm[:, None]).to(dtype)
-        d_k = tl.dot(tl.trans(k_tile), weighted, d_k, input_precision=PRECISION)
-    theta = tl.where(later, theta, 0.0)
-    theta_before = tl.where(i[:, None] > i[None, :] + 1, theta_before, 0.0)
-    d_G += tl.sum(theta, 1) - tl.sum(theta + theta_before, 0)
-    d_G_before += tl.sum(theta_before, 1)
-    not_before = i[:, None] >= i[None, :]
-    d_log_a = tl.sum(tl.where(not_before, d_G[:, None], 0.0) + tl.where(later, d_G_before[:, None], 0.0), 0)
+    d_q = tl.dot(low_qk, k_tile, d_q, input_precision=PRECISION)
+    store_gradient(dq, d_q, q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED, ADD, PROJECT)
 
-    d_k = tl.trans(d_k * k_norm[None, :])
-    if RESIDUAL and not SECOND:
-        d_q += load_tile(dq, start, end, h, H, K, 0, C, BK).to(tl.float32)
-        d_k += load_tile(dk, start, end, h, H, K, 0, C, BK).to(tl.float32)
+    # the share of the sequence's last row in the state is exp(0) = 1 whatever the gates, and so is exp(G_{t-1}) of the
+    # first one: left out of the sums
+    kept = tl.where(t == tl.minimum(end, start + C) - 1, 0.0, kept)
+    d_G_before = tl.where(i == 0, 0.0, d_G_before)
+    # G_t is the sum of the decays up to t, and the state gets all of them
+    d_log_a = tl.cumsum(d_G + d_G_before - kept, 0, reverse=True) - d_G_before
+    d_log_a += tl.sum(kept) + inner * tl.exp(tl.load(gates + C - 1))
+    if ADD:
         d_log_a += tl.load(dg + t * H + h, mask=inside, other=0.0)
-    if NORMALIZE and not SECOND:
-        # what is along q and k, normalizing takes out
-        along = q_norm * q_norm * tl.sum(q_tile.to(tl.float32) * d_q, 1)
-        d_q -= along[:, None] * q_tile.to(tl.float32)
-        along = k_norm * k_norm * tl.sum(k_tile.to(tl.float32) * d_k, 1)
-        d_k -= along[:, None] * k_tile.to(tl.float32)
-    store_tile(dq, d_q, start, end, h, H, K, 0, C, BK)
-    store_tile(dk, d_k, start, end, h, H, K, 0, C, BK)
     tl.store(dg + t * H + h, d_log_a, mask=inside)
     tl.store(d_strength + t * H + h, d_s, mask=inside)

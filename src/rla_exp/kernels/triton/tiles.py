@@ -79,8 +79,8 @@ def choose_tiles(
     BV, reverse_BV = (
         min(V, 64 if ahead and not (few and count == 1) else 32) for count in (segments, reverse_segments)
     )
-    # their accumulators take most registers: of heads of 64 four warps hold them
-    gradients = Tile(min(V, 32 if (delta and predicted) or not ahead else 64), 8 if K > 64 else 4, 2)
+    # four warps: then several programs share a multiprocessor, and hide what each waits for
+    gradients = Tile(min(V, 32), 4 if K <= 128 else 8, 2)
     return Tiles(
         C=C,
         # 2: then products are not Hopper's asynchronous ones, which raced where one's result enters the next
