@@ -148,7 +148,7 @@ def gradients_kernel(
     lam_held = tl.zeros((C,), tl.float32)
     passed_held = tl.zeros((C,), tl.float32)
     kept = tl.zeros((C,), tl.float32)  # k . dk through what the state gets
-    inner = 0.0  # <S, dS>
+    inner = tl.zeros((BK,), tl.float32)  # <S, dS> by rows
     # outer products over the columns of V
     d_qk = tl.zeros((C, C), tl.float32)
     d_n = tl.zeros((C, C), tl.float32)
@@ -165,7 +165,7 @@ def gradients_kernel(
         lam = low_lam.to(tl.float32)
         S = load_block(before, at, K, V, v0, BK, BV)
         dS = load_block(after, at, K, V, v0, BK, BV)
-        inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32))
+        inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32), 1)
         # all that is elementwise comes first: registers are free again before the products
         d_at_k = tl.zeros((C, BV), tl.float32)
         if READ:
@@ -210,8 +210,8 @@ def gradients_kernel(
         exponents = tl.where(i[:, None] >= i[None, :], G[:, None] - G[None, :], float("-inf"))
     D = tl.exp2(exponents * 1.4426950408889634) * k_norm[None, :]
     q_tile = load_keys(q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED)
-    t = start + i
-    inside = t < end
+    count = tl.minimum(end - start, C).to(tl.int32)
+    inside = i < count
     # nothing is read beyond the sequence's end, where tiles repeat the last row
     read = tl.where(inside, q_norm * scale, 0.0)
     d_s = lam_error
@@ -273,14 +273,18 @@ def gradients_kernel(
 
     # of q, through the state
     d_q = tl.zeros((C, BK), tl.float32)
-    for v0 in range(0, V, BV):
-        do_tile = load_inside(do, start, end, h, H, V, v0, C, BV)
-        S = load_block(before, at, K, V, v0, BK, BV)
+    along = tl.zeros((C,), tl.float32)
+    # few registers are needed here, and all loads may run ahead
+    WIDE: tl.constexpr = 2 * BV if V > BV else BV
+    for v0 in tl.range(0, V, WIDE, num_stages=3):
+        do_tile = load_inside(do, start, end, h, H, V, v0, C, WIDE)
+        S = load_block(before, at, K, V, v0, BK, WIDE)
         d_q = tl.dot(do_tile, tl.trans(S), d_q, input_precision=PRECISION)
-    q_tile = load_keys(q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED)
+        # q . dq through the state, from rows that are at hand
+        along += tl.sum(do_tile.to(tl.float32) * tl.dot(q_tile, S, input_precision=PRECISION), 1)
     k_tile = load_keys(k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED)
     read *= tl.exp(G_before) if BEFORE else decay
-    along = read * tl.sum(q_tile.to(tl.float32) * d_q, 1)
+    along *= read
     if GATED:
         d_s += along
         along *= strength
@@ -295,12 +299,13 @@ def gradients_kernel(
 
     # the share of the sequence's last row in the state is exp(0) = 1 whatever the gates, and so is exp(G_{t-1}) of the
     # first one: left out of the sums
-    kept = tl.where(t == tl.minimum(end, start + C) - 1, 0.0, kept)
+    kept = tl.where(i == count - 1, 0.0, kept)
     d_G_before = tl.where(i == 0, 0.0, d_G_before)
     # G_t is the sum of the decays up to t, and the state gets all of them
     d_log_a = tl.cumsum(d_G + d_G_before - kept, 0, reverse=True) - d_G_before
-    d_log_a += tl.sum(kept) + inner * tl.exp(tl.load(gates + C - 1))
+    d_log_a += tl.sum(kept) + tl.sum(inner) * tl.exp(tl.load(gates + C - 1))
+    first = start * H + h
     if ADD:
-        d_log_a += tl.load(dg + t * H + h, mask=inside, other=0.0)
-    tl.store(dg + t * H + h, d_log_a, mask=inside)
-    tl.store(d_strength + t * H + h, d_s, mask=inside)
+        d_log_a += tl.load(dg + first + i * H, mask=inside, other=0.0)
+    tl.store(dg + first + i * H, d_log_a, mask=inside)
+    tl.store(d_strength + first + i * H, d_s, mask=inside)

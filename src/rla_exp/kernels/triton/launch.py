@@ -190,6 +190,7 @@ def fused_backward(
                     **call.places(second=state.second),
                     **tile.launch(),
                 )
+            tile = call.tiles.gradients_R if state.second else call.tiles.gradients_S
             gradients_kernel[every_chunk, H](
                 x.q,
                 x.k,
@@ -212,7 +213,7 @@ def fused_backward(
                 clip_inside,
                 SECOND=state.second,
                 **call.constants((*CHAIN, "DECAYED", "NORMALIZE")),
-                **call.tiles.gradients.launch(),
+                **tile.launch(),
             )
     return Gradients(dq, dk, dv, dg, dbeta, dgamma, dS, dR)
 

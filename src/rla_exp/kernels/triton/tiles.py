@@ -37,7 +37,8 @@ class Tiles:
     replay: Tile
     reverse_S: Tile  # noqa: N815
     reverse_R: Tile  # noqa: N815
-    gradients: Tile
+    gradients_S: Tile  # noqa: N815
+    gradients_R: Tile  # noqa: N815
     combine: Tile
     segments: int = 1
     """At most so many into which the forward pass cuts each sequence, to run side by side."""
@@ -70,7 +71,7 @@ def choose_tiles(
         reverse_segments = choose_segments(chunks, programs, gpu, MIN_ROOM_BACKWARD if delta else MIN_ROOM)
     if dtype == torch.float32:
         narrow = Tile(min(V, 16), 8, 1)
-        return Tiles(C, 4, 8, narrow, narrow, narrow, narrow, narrow, narrow, segments, reverse_segments)
+        return Tiles(C, 4, 8, *(narrow,) * 7, segments, reverse_segments)
     # loads that are two chunks ahead, where shared memory holds them
     ahead = K <= 128 and gpu.shared_memory >= 220 * 1024
     stages = 3 if ahead else 2 if gpu.must_pipeline and K <= 128 else 1
@@ -79,8 +80,8 @@ def choose_tiles(
     BV, reverse_BV = (
         min(V, 64 if ahead and not (few and count == 1) else 32) for count in (segments, reverse_segments)
     )
-    # four warps: then several programs share a multiprocessor, and hide what each waits for
-    gradients = Tile(min(V, 32), 4 if K <= 128 else 8, 2)
+    # four warps of 255 registers: two programs share a multiprocessor, and hide what each waits for
+    gradients = Tile(min(V, 32), 4 if K <= 128 else 8, 3 if ahead else 2)
     return Tiles(
         C=C,
         # 2: then products are not Hopper's asynchronous ones, which raced where one's result enters the next
@@ -91,7 +92,9 @@ def choose_tiles(
         # what it needs of the prediction leaves no room for a third stage
         reverse_S=Tile(reverse_BV, 4, min(stages, 2) if predicted and reverse_BV > 32 else stages),
         reverse_R=Tile(reverse_BV, 4, stages),
-        gradients=gradients,
+        # with what it needs of the prediction, loads two blocks ahead leave no room for a second program
+        gradients_S=replace(gradients, num_stages=2) if delta and predicted else gradients,
+        gradients_R=gradients,
         combine=Tile(min(V, 16), 4, 3 if ahead else 2),
         segments=segments,
         reverse_segments=reverse_segments,
@@ -138,7 +141,7 @@ def candidates(usual: Tiles) -> list[Tiles]:
     """The usual choice, first, and what else is worth timing for a shape. Few: each is compiled and checked.
 
     The passes along the sequence with narrower blocks, with wider ones, or with loads one chunk ahead and not two,
-    which leaves shared memory for a second program; gradients with half as wide blocks, or twice.
+    which leaves shared memory for a second program; gradients with eight warps.
     """
     BV, stages = usual.forward.BV, usual.forward.num_stages
     if BV == MIN_COLUMNS:
@@ -151,11 +154,13 @@ def candidates(usual: Tiles) -> list[Tiles]:
     else:
         found.append(_chains(usual, BV // 2, 2))
     found.append(_chains(usual, BV, 2))
-    gradients = usual.gradients.BV
-    # as replay's, no wider than V
-    gradients = 2 * gradients if 2 * gradients <= usual.replay.BV else max(gradients // 2, MIN_COLUMNS)
-    found.append(replace(usual, gradients=replace(usual.gradients, BV=gradients)))
+    found.append(replace(usual, gradients_S=_wider(usual.gradients_S), gradients_R=_wider(usual.gradients_R)))
     return list(dict.fromkeys(found))
+
+
+def _wider(tile: Tile) -> Tile:
+    """Eight warps, and one program a multiprocessor."""
+    return replace(tile, num_warps=8)
 
 
 def _chains(usual: Tiles, BV: int, stages: int) -> Tiles:
