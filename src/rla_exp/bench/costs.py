@@ -171,7 +171,7 @@ def _gradients(on: Switches, size: _Sizes, state: str) -> Chunk:
     rows = 6 + predicts + 2 + adds
     moved = (4 + 2 * adds) * size.k + tiles * size.v + 2 * size.state + on.DELTA * size.matrix + rows * size.row
     mixes = 1 + 2 * on.DELTA + predicts
-    return moved, (3 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
+    return moved, (4 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def test_candidates_are_few_different_and_begin_with_the_usual() -> None:
         (32, 2),
         (32, 3),
     ]
-    assert [x.gradients.BV for x in candidates(tiles_of(64))] == [32, 32, 32, 32, 64]
+    assert [x.gradients_S.num_warps for x in candidates(tiles_of(64))] == [4, 4, 4, 4, 8]
     # no wider than V
     narrow = choose_tiles(
         torch.bfloat16, 128, 32, delta=True, predicted=True, num_heads=64, num_tokens=1000, gpu=HOPPER

@@ -14,7 +14,7 @@ from rla_exp.kernels.triton.chunks import (
     load_inside,
     place_in_all,
     rows_inside,
-    store_tile,
+    tile_places,
 )
 
 
@@ -46,17 +46,19 @@ def store_gradient(
     PROJECT: tl.constexpr,
 ):
     """Of q or k, added to what is there, and without what normalizing takes out: what is along x."""
+    places, mask = tile_places(start, end, H, K, 0, C, BK)
+    first = (start * H + h) * K
     if ROUNDED or PROJECT:
-        norm = tl.load(norms + rows_inside(start, end, C))
+        norm = tl.load(norms + tl.arange(0, C))
     if ROUNDED:
         d_x *= norm[:, None]
     if ADD:
-        d_x += load_inside(dx, start, end, h, H, K, 0, C, BK).to(tl.float32)
+        d_x += tl.load((dx + first) + places, mask=mask).to(tl.float32)
     if PROJECT:
-        tile = load_inside(x, start, end, h, H, K, 0, C, BK).to(tl.float32)
+        tile = tl.load((x + first) + places, mask=mask).to(tl.float32)
         along = norm * norm * tl.sum(tile * d_x, 1)
         d_x -= along[:, None] * tile
-    store_tile(dx, d_x, start, end, h, H, K, 0, C, BK)
+    tl.store((dx + first) + places, d_x.to(dx.dtype.element_ty), mask=mask)
 
 
 # one binary for all lengths: what the self-check compiled is what runs
