@@ -1,8 +1,8 @@
 """The gradients of q, k and the gates, chunk by chunk, from the states before and the gradients after each chunk.
 
-All chunks in parallel, no atomics: a program sees all of V. What passes through R comes first, and is added to what
-passes through S. First what happens inside the chunk, in matrices [C, C] of which but two in 16 bits remain, then what
-passes through the state: so that few registers are needed at a time, and several programs share a multiprocessor.
+All chunks in parallel, no atomics: a program sees all of V, block by block. What passes through R comes first, and is
+added to what passes through S. First comes all that needs U, up to the gradient of k, then what passes through the
+state to q: so that a program's sums fit into the registers of four warps, and two programs share a multiprocessor.
 """
 
 import triton
@@ -53,9 +53,9 @@ def store_gradient(
     if ROUNDED:
         d_x *= norm[:, None]
     if ADD:
-        d_x += tl.load((dx + first) + places, mask=mask).to(tl.float32)
+        d_x += tl.load((dx + first) + places, mask=mask, other=0.0).to(tl.float32)
     if PROJECT:
-        tile = tl.load((x + first) + places, mask=mask).to(tl.float32)
+        tile = tl.load((x + first) + places, mask=mask, other=0.0).to(tl.float32)
         along = norm * norm * tl.sum(tile * d_x, 1)
         d_x -= along[:, None] * tile
     tl.store((dx + first) + places, d_x.to(dx.dtype.element_ty), mask=mask)
@@ -210,6 +210,7 @@ def gradients_kernel(
     else:
         own = tl.full((C,), 1.0, tl.float32)
         exponents = tl.where(i[:, None] >= i[None, :], G[:, None] - G[None, :], float("-inf"))
+    # exp, but results below float32's normal numbers may be zeros: that saves instructions
     D = tl.exp2(exponents * 1.4426950408889634) * k_norm[None, :]
     q_tile = load_keys(q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED)
     count = tl.minimum(end - start, C).to(tl.int32)
