@@ -82,7 +82,7 @@ def prepare_kernel(
     inside = t < end
     G = summed_decays(g, t, inside, h, H)
     # the very numbers of G one row later: D^-_{t,t-1} is then exactly 1
-    G_before = tl.sum(tl.where(i[:, None] == i[None, :] + 1, G[None, :], 0.0), 1)
+    G_before = tl.where(i == 0, 0.0, tl.gather(G, tl.maximum(i - 1, 0), 0))
     q_tile = load_tile(q, start, end, h, H, K, 0, C, BK)
     k_tile = load_tile(k, start, end, h, H, K, 0, C, BK)
     k_norm = tl.full((C,), 1.0, tl.float32)
@@ -119,10 +119,15 @@ def prepare_kernel(
             T_y = load_block(inverses, inverse_at + 1, C, C, 0, C, C)
     # rows: the key's token, columns: the reader's, which comes later
     later = i[:, None] < i[None, :]
-    not_before = i[:, None] <= i[None, :]
     # masked before exp: beyond the mask the exponent may overflow
-    D = tl.exp(tl.where(not_before, G[None, :] - G[:, None], float("-inf")))
-    D_before = tl.exp(tl.where(later, G_before[None, :] - G[:, None], float("-inf")))
+    if (FIT and not DECAYED) or (RESIDUAL and SUM):
+        D_before = tl.exp(tl.where(later, G_before[None, :] - G[:, None], float("-inf")))
+        # and the reader's own decay
+        D_later = D_before * tl.exp(G - G_before)[None, :]
+        D = tl.where(i[:, None] == i[None, :], 1.0, D_later)
+    else:
+        D = tl.exp(tl.where(i[:, None] <= i[None, :], G[None, :] - G[:, None], float("-inf")))
+        D_later = tl.where(later, D, 0.0)
 
     KQ = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
     KQ *= k_norm[:, None] * (q_norm * scale)[None, :]
@@ -130,10 +135,10 @@ def prepare_kernel(
     read_s = D * KQ
     if RESIDUAL:
         store_product(matrices, at + AT_READ_R, read_s, T_y, DELTA, C, PRECISION)
-        read_s = (D_before if SUM else tl.where(later, D, 0.0)) * KQ
+        read_s = (D_before if SUM else D_later) * KQ
     store_product(matrices, at + AT_READ_S, read_s, T_b, DELTA, C, PRECISION)
     if FIT:
         KK = tl.dot(k_tile, tl.trans(k_tile), input_precision=PRECISION)
         KK *= k_norm[:, None] * k_norm[None, :]
-        predict = (tl.where(later, D, 0.0) if DECAYED else D_before) * KK
+        predict = (D_later if DECAYED else D_before) * KK
         store_product(matrices, at + AT_PREDICT, predict, T_b, DELTA, C, PRECISION)
