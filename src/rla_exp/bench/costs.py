@@ -14,7 +14,7 @@ from rla_exp.bench.cases import OPTIONS, Op
 from rla_exp.bench.limits import Limits
 from rla_exp.kernels.options import Options
 from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, ROWS, Switches
-from rla_exp.kernels.triton.tiles import chunk_size
+from rla_exp.kernels.triton.tiles import BLOCK, chunk_size
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -88,6 +88,16 @@ class _Sizes:
         return 2 * self.C * self.C * self.K
 
     @property
+    def blocks(self) -> int:
+        """Into which a chunk is taken apart where its system is inverted."""
+        return self.C // BLOCK
+
+    @property
+    def triangle(self) -> int:
+        """Operations of a product of tiles of q and k, blocks above the diagonal left out."""
+        return self.blocks * (self.blocks + 1) // 2 * 2 * BLOCK**2 * self.K
+
+    @property
     def inner(self) -> int:
         """Operations of C x C with C x C."""
         return 2 * self.C**3
@@ -119,10 +129,10 @@ Chunk = tuple[float, float]
 
 
 def _inverses(on: Switches, size: _Sizes) -> Chunk:
-    # each level of merging is two products; blocks of 16 rows are inverted without any
-    merges = on.num_inverses * 2 * (2 if size.C > 32 else 1)
+    # on the diagonal by halves, each step and its transposed; left of it sums of products, and one more
+    products = 12 * size.blocks + sum((size.blocks - d) * (d + 1) for d in range(1, size.blocks))
     moved = size.k + (2 + on.RESIDUAL) * size.row + on.num_inverses * size.matrix
-    return moved, size.score + merges * size.inner
+    return moved, size.triangle + on.num_inverses * products * 2 * BLOCK**3
 
 
 def _prepare(on: Switches, size: _Sizes) -> Chunk:

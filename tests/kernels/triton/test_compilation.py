@@ -40,9 +40,9 @@ SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 # bytes of a thread's registers that do not fit, by chip and kernel; kernels not named do not spill. The stack counts:
 # kernels have no other use for it. On sm_80 ptxas gives up on one kernel and keeps next to nothing in registers.
 MAX_SPILLED_BYTES = {
-    80: {"inverses": 576, "prepare": 640, "forward": 512, "reverse": 256, "gradients": 2624},
-    90: {"inverses": 320, "forward": 352, "reverse": 256, "gradients": 640},
-    100: {"inverses": 352, "forward": 448, "replay": 192, "reverse": 512, "gradients": 192},
+    80: {"inverses": 160, "prepare": 640, "forward": 512, "reverse": 256, "gradients": 2624},
+    90: {"inverses": 128, "forward": 352, "reverse": 256, "gradients": 640},
+    100: {"inverses": 192, "forward": 448, "replay": 192, "reverse": 512, "gradients": 192},
 }
 
 

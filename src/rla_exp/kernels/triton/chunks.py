@@ -101,6 +101,13 @@ def store_tile(x, tile, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, 
 
 
 @triton.jit
+def load_gate(x, start, end, h, H, C: tl.constexpr):
+    """[C] of x [tokens, H]: tokens from start; zeros beyond the sequence."""
+    i = tl.arange(0, C)
+    return tl.load((x + (start * H + h)) + i * H, mask=i < tl.minimum(end - start, C).to(tl.int32), other=0.0)
+
+
+@triton.jit
 def block_places(rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr):
     """Offsets and mask of a block [BR, BD] of a matrix [rows, D], columns from d0."""
     i = tl.arange(0, BR)

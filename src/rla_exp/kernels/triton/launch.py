@@ -19,7 +19,7 @@ from rla_exp.kernels.triton.prepare import prepare_kernel
 from rla_exp.kernels.triton.replay import replay_kernel
 from rla_exp.kernels.triton.reverse import reverse_kernel
 from rla_exp.kernels.triton.segments import launches
-from rla_exp.kernels.triton.tiles import Tiles
+from rla_exp.kernels.triton.tiles import BLOCK, Tiles
 
 
 def fused_forward(
@@ -246,7 +246,7 @@ def _inverses(call: Call) -> Tensor | None:
     num_rows = chunking.num_rows(chunking.chunks_per_sequence)
     inverses = x.q.new_empty((num_rows, call.num_heads, count, C, C))
     constants = call.constants(("RESIDUAL", "NORMALIZE"))
-    for name in ("V", "ROWS"):
+    for name in ("V", "BK", "ROWS"):
         del constants[name]
     inverses_kernel[num_rows, call.num_heads](
         x.k,
@@ -257,8 +257,10 @@ def _inverses(call: Call) -> Tensor | None:
         *call.slice(0, chunking.chunks_per_sequence),
         # 16 bits that lose no more than tf32: rows of an inverse, where it exists in 16 bits, are of the order of 1
         MERGE=tl.float32 if x.q.dtype == torch.float32 else tl.float16,
-        M=16,
+        M=BLOCK,
+        BD=BLOCK,
         num_warps=call.tiles.inverses_warps,
+        num_stages=call.tiles.inverses_stages,
         **constants,
     )
     return inverses

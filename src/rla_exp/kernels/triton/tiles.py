@@ -9,6 +9,9 @@ import torch
 
 from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY
 
+BLOCK = 16
+"""Rows of the blocks that a chunk is taken apart into where its system is inverted."""
+
 RIGHT_PTXAS = (13, 3)
 """From here on ptxas compiles unpipelined loads of the forward kernel rightly on Hopper."""
 
@@ -32,6 +35,7 @@ class Tiles:
 
     C: int
     inverses_warps: int
+    inverses_stages: int
     prepare_warps: int
     forward: Tile
     replay: Tile
@@ -71,7 +75,7 @@ def choose_tiles(
         reverse_segments = choose_segments(chunks, programs, gpu, MIN_ROOM_BACKWARD if delta else MIN_ROOM)
     if dtype == torch.float32:
         narrow = Tile(min(V, 16), 8, 1)
-        return Tiles(C, 4, 8, *(narrow,) * 7, segments, reverse_segments)
+        return Tiles(C, 4, 1, 8, *(narrow,) * 7, segments, reverse_segments)
     # loads that are two chunks ahead, where shared memory holds them
     ahead = K <= 128 and gpu.shared_memory >= 220 * 1024
     stages = 3 if ahead else 2 if gpu.must_pipeline and K <= 128 else 1
@@ -80,12 +84,16 @@ def choose_tiles(
     BV, reverse_BV = (
         min(V, 64 if ahead and not (few and count == 1) else 32) for count in (segments, reverse_segments)
     )
-    # four warps of 255 registers: two programs share a multiprocessor, and hide what each waits for
+    # four warps of 255 registers: two programs share a multiprocessor, and hide what each waits for. The additive rule
+    # multiplies less, and one with wider blocks is faster
     gradients = Tile(min(V, 32), 4 if K <= 128 else 8, 3 if ahead else 2)
+    if not delta and 64 < K <= 128:
+        gradients = Tile(min(V, 64 if ahead else 32), 8, 2)
     return Tiles(
         C=C,
-        # 2: then products are not Hopper's asynchronous ones, which raced where one's result enters the next
-        inverses_warps=2,
+        # products of 16 rows that follow one another: more warps would wait for each other
+        inverses_warps=1,
+        inverses_stages=3,
         prepare_warps=4,
         forward=Tile(BV, 4, stages),
         replay=Tile(min(V, 64), 4, 2),
@@ -141,7 +149,7 @@ def candidates(usual: Tiles) -> list[Tiles]:
     """The usual choice, first, and what else is worth timing for a shape. Few: each is compiled and checked.
 
     The passes along the sequence with narrower blocks, with wider ones, or with loads one chunk ahead and not two,
-    which leaves shared memory for a second program; gradients with eight warps.
+    which leaves shared memory for a second program; gradients with eight warps instead of four, or four.
     """
     BV, stages = usual.forward.BV, usual.forward.num_stages
     if BV == MIN_COLUMNS:
@@ -154,13 +162,14 @@ def candidates(usual: Tiles) -> list[Tiles]:
     else:
         found.append(_chains(usual, BV // 2, 2))
     found.append(_chains(usual, BV, 2))
-    found.append(replace(usual, gradients_S=_wider(usual.gradients_S), gradients_R=_wider(usual.gradients_R)))
+    S, R = usual.gradients_S, usual.gradients_R
+    found.append(replace(usual, gradients_S=_other_warps(S), gradients_R=_other_warps(R)))
     return list(dict.fromkeys(found))
 
 
-def _wider(tile: Tile) -> Tile:
-    """Eight warps, and one program a multiprocessor."""
-    return replace(tile, num_warps=8)
+def _other_warps(tile: Tile) -> Tile:
+    """Eight warps instead of four, and one program a multiprocessor instead of two, or the other way round."""
+    return replace(tile, num_warps=8) if tile.num_warps == 4 else Tile(min(tile.BV, 32), 4, tile.num_stages)
 
 
 def _chains(usual: Tiles, BV: int, stages: int) -> Tiles:
