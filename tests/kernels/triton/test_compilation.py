@@ -42,7 +42,7 @@ SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 MAX_SPILLED_BYTES = {
     80: {"inverses": 160, "prepare": 640, "forward": 512, "reverse": 256, "gradients": 2624},
     90: {"inverses": 128, "forward": 352, "reverse": 256, "gradients": 640},
-    100: {"inverses": 192, "forward": 448, "replay": 192, "reverse": 512, "gradients": 192},
+    100: {"inverses": 192, "forward": 448, "replay": 192, "reverse": 528, "gradients": 192},
 }
 
 

@@ -85,6 +85,8 @@ def reverse_kernel(
     FOLLOWS: tl.constexpr = RESIDUAL and not SECOND
     PREDICTED: tl.constexpr = FIT and not SECOND
     i = tl.arange(0, C)
+    # by a division, which the loop is spared
+    first_in_all = place_in_all(first, T, J0, LS, C, VARLEN)
     state_at = tl.program_id(1).to(tl.int64)
     values_end = end
     values_v0 = v0
@@ -129,7 +131,7 @@ def reverse_kernel(
                 store_block(after, dS_low, at, K, V, v0, BK, BV)
             lam = tl.dot(k_tile, dS_low, input_precision=PRECISION) * get[:, None]
             if DELTA:
-                inverse_at = (place_in_all(first + j, T, J0, LS, C, VARLEN) * H + h) * INVERSES + SECOND
+                inverse_at = ((first_in_all + j) * H + h) * INVERSES + SECOND
                 inverse = tl.trans(load_block(inverses, inverse_at, C, C, 0, C, C))
                 lam = tl.dot(inverse, lam.to(dtype), input_precision=PRECISION)
             mix = load_block(matrices, at * NUM_MATRICES + AT_READ, C, C, 0, C, C)
