@@ -17,6 +17,14 @@ from rla_exp.report.local_text import LocalText
 
 TABLES = ("backbones", "clip", "recall", "stability")
 SCALES = ("smoke", "cpu", "gpu", "paper")
+BASELINES = {"rla": "linear_attention", "rdn": "gated_delta_net"}
+"""What a model is without its residual."""
+SHARED = {
+    **{("recall", scale, "text"): "backbones" for scale in SCALES},
+    ("recall", "gpu", "mqar"): "ablation",
+    ("clip", "gpu", "text"): "backbones",
+}
+"""The folder of the runs of a table, scale and study, where it is another table's."""
 
 
 def composed(requests: list[RunRequest]) -> dict[RunRequest, Composed]:
@@ -37,9 +45,10 @@ def test_every_run_composes_to_its_row(name: str, scale: str) -> None:
     for request, run in composed(first).items():
         group, _, row = request.row.partition("/")
         # rows of backbones and recall are models, groups of the others
-        assert run.config.model.name == (row.removesuffix("_value") if name in ("backbones", "recall") else group)
-        shared = name == "recall" and request.study == "text"
-        assert run.config.experiment == ("backbones" if shared else name)
+        model = run.config.model
+        called = BASELINES.get(model.name, model.name) if model.residual == "off" else model.name
+        assert called == (row.removesuffix("_value") if name in ("backbones", "recall") else group)
+        assert run.config.experiment == SHARED.get((name, scale, request.study), name)
         has_traces = any(isinstance(c, TraceColumn) and c.study == request.study for c in spec.columns.values())
         assert not has_traces or run.config.trainer.diagnostics_every is not None
 
@@ -60,22 +69,33 @@ def test_recall_trains_no_text_model_that_backbones_has(scale: str) -> None:
     assert {label: theirs[label] for label in ours} == ours
 
 
-def test_the_ablation_shows_runs_of_the_backbones_at_gpu_scale() -> None:
-    ablation, backbones = (TableSpec.load(name, "gpu") for name in ("ablation", "backbones"))
+def resolved(spec: TableSpec, row: str, studies: tuple[str, ...]) -> dict[str, str]:
+    """What a row's runs and those of its learning rate are, by the rest of their labels."""
+    spec = spec.with_learning_rates({(r.id, study): 1e-3 for r in spec.rows for study in spec.studies})
+    requests = [r for r in [*spec.runs(), *selection_runs(spec)] if r.row == row and r.study in studies]
+    return {r.label.removeprefix(row): json.dumps(c.resolved, sort_keys=True) for r, c in composed(requests).items()}
 
-    def configs(spec: TableSpec, row: str) -> dict[str, str]:
-        requests = [
-            r for r in [*spec.runs(), *selection_runs(spec)] if r.row == row and r.study in ("text", "text_small")
-        ]
-        return {
-            r.label.removeprefix(row): json.dumps(c.resolved, sort_keys=True) for r, c in composed(requests).items()
-        }
 
-    for model in ("rla", "rdn"):
-        ours = configs(ablation, f"{model}/full")
+@pytest.mark.parametrize("model", ["rla", "rdn"])
+def test_tables_share_runs_at_gpu_scale(model: str) -> None:
+    ablation, backbones, recall, clip = (
+        TableSpec.load(name, "gpu") for name in ("ablation", "backbones", "recall", "clip")
+    )
+    text = ("text", "text_small")
+    for row, models_row in (("full", model), ("no_residual", BASELINES[model])):
+        ours = resolved(ablation, f"{model}/{row}", text)
         # two studies, three seeds and three candidates
         assert len(ours) == 2 * (3 + 3)
-        assert ours == configs(backbones, f"models/{model}")
+        assert ours == resolved(backbones, f"models/{models_row}", text)
+    for row, recall_row in (("full", model), ("no_residual", BASELINES[model]), ("value_state", f"{model}_value")):
+        ours = resolved(ablation, f"{model}/{row}", ("mqar",))
+        assert len(ours) == 3 + 3
+        assert ours == resolved(recall, f"large/{recall_row}", ("mqar",))
+    for row, clip_row in (("full", "c1"), ("no_clip", "none")):
+        small = resolved(ablation, f"{model}/{row}", ("text_small",)).values()
+        ours = resolved(clip, f"{model}/{clip_row}", ("text",))
+        assert len(ours) == 3
+        assert set(ours.values()) < set(small)
 
 
 def test_two_states_of_one_size_are_as_large_as_one_of_the_next() -> None:
