@@ -149,9 +149,9 @@ def load_scales(rows, at, SECOND: tl.constexpr, C: tl.constexpr, ROWS: tl.conste
 
 
 @triton.jit
-def summed_decays(g, t, inside, h, H):
-    """G [C]: the log decays of the tokens t summed up; beyond the sequence as before."""
-    return tl.cumsum(tl.load(g + t * H + h, mask=inside, other=0.0), 0)
+def summed_decays(g, start, end, h, H, C: tl.constexpr):
+    """G [C]: the log decays of the tokens from start summed up; beyond the sequence as before."""
+    return tl.cumsum(load_gate(g, start, end, h, H, C), 0)
 
 
 @triton.jit

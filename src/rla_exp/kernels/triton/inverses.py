@@ -13,7 +13,7 @@ and so on, the one of rows a and columns b <= a the a (a + 1) / 2 + b-th.
 import triton
 import triton.language as tl
 
-from rla_exp.kernels.triton.chunks import chunk_span, load_gate, load_tile
+from rla_exp.kernels.triton.chunks import chunk_span, load_gate, load_tile, summed_decays
 
 # the compiler unpacks no tuples, and they grow
 # ruff: noqa: RUF005
@@ -55,7 +55,7 @@ def block_scores(
 def block_decays(g, start, end, h, H, M: tl.constexpr):
     """The block's log decays summed up to each token [M], and all of them: the last of these numbers."""
     i = tl.arange(0, M)
-    G = tl.cumsum(load_gate(g, start, end, h, H, M), 0)
+    G = summed_decays(g, start, end, h, H, M)
     return G, tl.sum(tl.where(i == M - 1, G, 0.0), 0)
 
 

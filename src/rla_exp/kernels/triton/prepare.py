@@ -18,6 +18,7 @@ from rla_exp.kernels.triton.chunks import (
     chunk_span,
     inverse_norms,
     load_block,
+    load_gate,
     load_tile,
     place_in_all,
     store_block,
@@ -78,9 +79,7 @@ def prepare_kernel(
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
 
     i = tl.arange(0, C)
-    t = start + i
-    inside = t < end
-    G = summed_decays(g, t, inside, h, H)
+    G = summed_decays(g, start, end, h, H, C)
     # the very numbers of G one row later: D^-_{t,t-1} is then exactly 1
     G_before = tl.where(i == 0, 0.0, tl.gather(G, tl.maximum(i - 1, 0), 0))
     q_tile = load_tile(q, start, end, h, H, K, 0, C, BK)
@@ -94,9 +93,9 @@ def prepare_kernel(
     rows_at = rows + at * (ROWS * C) + i
     tl.store(rows_at, G)
     tl.store(rows_at + C, G_before)
-    tl.store(rows_at + 2 * C, tl.load(beta + t * H + h, mask=inside, other=0.0))
+    tl.store(rows_at + 2 * C, load_gate(beta, start, end, h, H, C))
     if RESIDUAL:
-        tl.store(rows_at + 3 * C, tl.load(gamma + t * H + h, mask=inside, other=0.0))
+        tl.store(rows_at + 3 * C, load_gate(gamma, start, end, h, H, C))
     tl.store(rows_at + 4 * C, k_norm)
     tl.store(rows_at + 5 * C, q_norm)
     decay = tl.exp(G)

@@ -84,8 +84,8 @@ def choose_tiles(
     BV, reverse_BV = (
         min(V, 64 if ahead and not (few and count == 1) else 32) for count in (segments, reverse_segments)
     )
-    # four warps of 255 registers: two programs share a multiprocessor, and hide what each waits for. The additive rule
-    # multiplies less, and one with wider blocks is faster
+    # four warps hold the sums, two programs share a multiprocessor; by the additive rule, which multiplies less, one of
+    # eight warps with wider blocks is faster, by the delta rule no choice of eight is
     gradients = Tile(min(V, 32), 4 if K <= 128 else 8, 3 if ahead else 2)
     if not delta and 64 < K <= 128:
         gradients = Tile(min(V, 64 if ahead else 32), 8, 2)
