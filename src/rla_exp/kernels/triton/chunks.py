@@ -159,3 +159,15 @@ def inverse_norms(tile):
     """1 / |x| [C] of the rows of a tile."""
     x = tile.to(tl.float32)
     return 1.0 / tl.sqrt(tl.sum(x * x, 1) + 1e-6)
+
+
+@triton.jit
+def lost(x, low):
+    """What rounding x to low took of it, rounded likewise."""
+    return (x - low.to(tl.float32)).to(low.dtype)
+
+
+@triton.jit
+def in_half(x):
+    """The same memory, of float16."""
+    return x.to(tl.pointer_type(tl.float16), bitcast=True)

@@ -11,10 +11,61 @@ from rla_exp.kernels.triton.chunks import (
     load_block,
     load_scales,
     load_tile,
+    lost,
     store_block,
     store_tile,
 )
 from rla_exp.kernels.triton.combine import block_of_identity, store_effect
+
+
+@triton.jit
+def prediction(
+    matrices,
+    left,
+    at,
+    at_k,
+    written,
+    predict,
+    NUM_MATRICES: tl.constexpr,
+    AT_PREDICT: tl.constexpr,
+    LEFT: tl.constexpr,
+    C: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """P of a chunk, from what S holds at k and is written with; LEFT: also with what rounding took of PREDICT."""
+    mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C))
+    P = tl.dot(mix, written, at_k * predict[:, None], input_precision=PRECISION)
+    if LEFT:
+        mix = tl.trans(load_block(left, at, C, C, 0, C, C))
+        P = tl.dot(mix, written, P, input_precision=PRECISION)
+    return P
+
+
+@triton.jit
+def store_error(
+    r,
+    error,
+    start,
+    end,
+    h,
+    H,
+    v0,
+    clip,
+    clip_inside,
+    clip_outside,
+    CLIPPED: tl.constexpr,
+    V: tl.constexpr,
+    C: tl.constexpr,
+    BV: tl.constexpr,
+):
+    """v - P as what R is fed, into r."""
+    if CLIPPED:
+        # rounding must not move an entry over the bound: where it was clipped is read from r later.
+        # a NaN is not outside: it must stay one
+        size = tl.minimum(tl.abs(error), clip_inside, propagate_nan=tl.PropagateNan.ALL)
+        size = tl.where(tl.abs(error) > clip, clip_outside, size)
+        error = tl.where(error < 0, -size, size)
+    store_tile(r, error, start, end, h, H, V, v0, C, BV)
 
 
 # one binary for all lengths: what the self-check compiled is what runs
@@ -26,6 +77,7 @@ def forward_kernel(
     rows,
     inverses,
     matrices,
+    left,
     initial,
     o,
     final,
@@ -57,6 +109,8 @@ def forward_kernel(
     HAS_INITIAL: tl.constexpr,
     KEEP: tl.constexpr,
     EFFECT: tl.constexpr,
+    LEFT: tl.constexpr,
+    EXACT_WRITES: tl.constexpr,
     SECOND: tl.constexpr,
     AT_READ: tl.constexpr,
     AT_PREDICT: tl.constexpr,
@@ -79,6 +133,9 @@ def forward_kernel(
     dtype = q.dtype.element_ty
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
     PREDICTS: tl.constexpr = FIT and not SECOND and not EFFECT
+    # after strong decays the first token alone decides the gradient of the initial state: one entry that a rounded
+    # state moves over the clip's bound would show whole there
+    EXACT_FIRST: tl.constexpr = PREDICTS and HAS_INITIAL and dtype != tl.float32
     state_at = tl.program_id(1).to(tl.int64)
     S = tl.zeros((BK, BV), tl.float32)
     values_end = end
@@ -89,6 +146,20 @@ def forward_kernel(
     if HAS_INITIAL:
         S = load_block(initial, state_at, K, V, v0, BK, BV)
     scales = load_scales(rows, first * H + h, SECOND, C, ROWS)
+    if EXACT_FIRST:
+        strength, hold, predict, _, _, _ = scales
+        at = first * H + h
+        k_tile = load_tile(k, start, end, h, H, K, 0, C, BK)
+        value = load_tile(values, start, end, h, H, V, v0, C, BV).to(tl.float32)
+        S_low = S.to(dtype)
+        at_k = tl.dot(k_tile, S_low, input_precision=PRECISION)
+        at_k = tl.dot(k_tile, lost(S, S_low), at_k, input_precision=PRECISION)
+        written = value
+        if DELTA:
+            written -= hold[:, None] * at_k
+        written = (strength[:, None] * written).to(dtype)
+        predicted = prediction(matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION)
+        store_error(r, value - predicted, start, end, h, H, v0, clip, clip_inside, clip_outside, CLIPPED, V, C, BV)
     # checkpoints come between two batches: inside they would take the loop's registers
     for batch in range(0, tl.cdiv(chunks, BATCH)):
         until = tl.minimum((batch + 1) * BATCH, chunks)
@@ -117,18 +188,22 @@ def forward_kernel(
             else:
                 U = strength[:, None] * value
                 written = U.to(dtype)
-            S = tl.dot(tl.trans(k_tile), (U * get[:, None]).to(dtype), S * decay, input_precision=PRECISION)
+            U *= get[:, None]
+            U_low = U.to(dtype)
+            S = tl.dot(tl.trans(k_tile), U_low, S * decay, input_precision=PRECISION)
+            if EXACT_WRITES:
+                # what rounding takes of writes adds up where keys are much alike
+                S = tl.dot(tl.trans(k_tile), lost(U, U_low), S, input_precision=PRECISION)
 
             if PREDICTS:
-                mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C))
-                error = value - tl.dot(mix, written, at_k * predict[:, None], input_precision=PRECISION)
-                if CLIPPED:
-                    # rounding must not move an entry over the bound: where it was clipped is read from r later.
-                    # a NaN is not outside: it must stay one
-                    size = tl.minimum(tl.abs(error), clip_inside, propagate_nan=tl.PropagateNan.ALL)
-                    size = tl.where(tl.abs(error) > clip, clip_outside, size)
-                    error = tl.where(error < 0, -size, size)
-                store_tile(r, error, token, end, h, H, V, v0, C, BV)
+                predicted = prediction(
+                    matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION
+                )
+                # the first chunk's is there already
+                r_end = tl.where(j == 0, token, end) if EXACT_FIRST else end
+                store_error(
+                    r, value - predicted, token, r_end, h, H, v0, clip, clip_inside, clip_outside, CLIPPED, V, C, BV
+                )
 
             if EFFECT:
                 whole *= decay

@@ -14,7 +14,7 @@ from rla_exp.kernels.triton.call import Call, Gradients, Operands, Saved
 from rla_exp.kernels.triton.forward import forward_kernel
 from rla_exp.kernels.triton.gradients import gradients_kernel
 from rla_exp.kernels.triton.inverses import inverses_kernel
-from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, ROWS
+from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, MAX_EXACT_K, ROWS
 from rla_exp.kernels.triton.prepare import prepare_kernel
 from rla_exp.kernels.triton.replay import replay_kernel
 from rla_exp.kernels.triton.reverse import reverse_kernel
@@ -38,7 +38,12 @@ def fused_forward(
     chunks = chunking.chunks_per_sequence
     # R is fed it
     r = new(x.v.shape) if switches.FIT else None
-    inverses = _inverses(call)
+    # of the prediction's matrices, what rounding to 16 bits takes is multiplied, too
+    exact = switches.FIT and x.q.dtype != torch.float32
+    inverses = _inverses(call, exact=exact)
+    left = None
+    if exact and not switches.DELTA:
+        left = new((chunking.num_rows(chunks), H, call.tiles.C, call.tiles.C))
     if keep:
         shape = (chunking.num_checkpoints, H, K, V)
         saved = Saved(
@@ -48,7 +53,7 @@ def fused_forward(
             inverses=inverses,
         )
 
-    rows, matrices = _prepare(call, inverses, 0, chunks)
+    rows, matrices = _prepare(call, inverses, 0, chunks, exact=exact, left=left)
     states: list[tuple[bool, Tensor, Tensor | None, Tensor, Tensor | None]]
     states = [(False, x.v, S, final_S, saved.S)]
     if final_R is not None:
@@ -64,6 +69,7 @@ def fused_forward(
                 rows,
                 inverses,
                 matrices,
+                left,
                 launch.initial,
                 o,
                 launch.final,
@@ -81,6 +87,8 @@ def fused_forward(
                 HAS_INITIAL=launch.initial is not None,
                 KEEP=keep and launch.maps is None,
                 EFFECT=launch.maps is not None,
+                LEFT=left is not None,
+                EXACT_WRITES=exact and (not second or K <= MAX_EXACT_K),
                 BATCH=CHECKPOINT_EVERY if keep and launch.maps is None else WHOLE,
                 **call.constants(CHAIN),
                 **call.places(second=second),
@@ -237,8 +245,11 @@ def _scratch_bytes(call: Call) -> int:
     return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + (2 + call.switches.RESIDUAL) * C * V)
 
 
-def _inverses(call: Call) -> Tensor | None:
-    """The inverted systems [chunks, H, 1 or 2, C, C] of all chunks; None with the additive rule."""
+def _inverses(call: Call, *, exact: bool) -> Tensor | None:
+    """The inverted systems [chunks, H, 1 or 2, C, C] of all chunks; None with the additive rule.
+
+    exact: in bfloat16, those of S are left in float16, which `_prepare` reads and rounds.
+    """
     x, chunking, C = call.x, call.chunking, call.tiles.C
     count = call.switches.num_inverses
     if not count:
@@ -259,6 +270,7 @@ def _inverses(call: Call) -> Tensor | None:
         MERGE=tl.float32 if x.q.dtype == torch.float32 else tl.float16,
         M=BLOCK,
         BD=BLOCK,
+        HALF=exact and x.q.dtype == torch.bfloat16,
         num_warps=call.tiles.inverses_warps,
         num_stages=call.tiles.inverses_stages,
         **constants,
@@ -266,8 +278,14 @@ def _inverses(call: Call) -> Tensor | None:
     return inverses
 
 
-def _prepare(call: Call, inverses: Tensor | None, start: int, length: int) -> tuple[Tensor, Tensor]:
-    """Gates by row [chunks, H, ROWS, C] and matrices [chunks, H, NUM_MATRICES, C, C] of a slice."""
+def _prepare(
+    call: Call, inverses: Tensor | None, start: int, length: int, *, exact: bool = False, left: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Gates by row [chunks, H, ROWS, C] and matrices [chunks, H, NUM_MATRICES, C, C] of a slice.
+
+    exact: PREDICT of operands that are not rounded, by the delta rule; by the additive one what its own rounding takes
+    goes into left [chunks, H, C, C].
+    """
     x, chunking, H, C = call.x, call.chunking, call.num_heads, call.tiles.C
     num_rows = chunking.num_rows(length)
     slots = call.switches.matrix_slots()
@@ -284,8 +302,11 @@ def _prepare(call: Call, inverses: Tensor | None, start: int, length: int) -> tu
         inverses,
         rows,
         matrices,
+        left,
         *call.slice(start, length),
         call.scale,
+        EXACT=exact,
+        HALF=exact and x.q.dtype == torch.bfloat16,
         num_warps=call.tiles.prepare_warps,
         **constants,
         **slots,
