@@ -179,11 +179,10 @@ def _replay(on: Switches, size: _Sizes, state: str) -> Chunk:
 
 def _reverse(on: Switches, size: _Sizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
-    follows = on.RESIDUAL and state == "S"
-    # do and the solved system; dv, and what R was fed
-    tiles = 2 + (state == "S") + follows + (follows and on.CLIPPED)
+    # do and the solved system; dv; what goes back from R to S, and r
+    tiles = 2 + (state == "S") + on.RESIDUAL + (state == "R" and on.CLIPPED)
     matrices = 1 + on.DELTA + predicts
-    moved = 2 * size.k + tiles * size.v + (6 + follows) * size.row + matrices * size.matrix + size.state
+    moved = 2 * size.k + tiles * size.v + 6 * size.row + matrices * size.matrix + size.state
     return moved, (2 + (on.DELTA or predicts)) * size.through + matrices * size.mix
 
 
@@ -227,6 +226,7 @@ def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> li
         ("what it holds at k", (on.DELTA or on.FIT) * size.v, "made again"),
         ("its gradient after every chunk", size.state, "scratch"),
         ("solved systems", states * size.v, "scratch"),
+        ("gradient of the prediction", on.RESIDUAL * size.v, "scratch"),
     ]
     return [Stored(what, moved / C, where) for what, moved, where in found if moved]
 

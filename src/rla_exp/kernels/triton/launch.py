@@ -133,7 +133,7 @@ def fused_backward(
 
     before, after = scratch(K, V), scratch(K, V)
     reads, solved_S = scratch(C, V), scratch(C, V)
-    solved_R = scratch(C, V) if switches.RESIDUAL else None
+    solved_R, d_prediction = (scratch(C, V) if switches.RESIDUAL else None for _ in range(2))
     _, clip_inside, _ = call.clip_bounds
 
     assert saved.S is not None
@@ -183,7 +183,7 @@ def fused_backward(
                     launch.maps,
                     after,
                     state.solved,
-                    solved_R,
+                    d_prediction,
                     dv,
                     chunking.cu_seqlens,
                     chunking.cu_chunks,
@@ -242,7 +242,7 @@ def _scratch_bytes(call: Call) -> int:
     x, C = call.x, call.tiles.C
     *_, K, V = call.state_shape
     matrices = call.switches.matrix_slots()["NUM_MATRICES"] * C * C
-    return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + (2 + call.switches.RESIDUAL) * C * V)
+    return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + (2 + 2 * call.switches.RESIDUAL) * C * V)
 
 
 def _inverses(call: Call, *, exact: bool) -> Tensor | None:

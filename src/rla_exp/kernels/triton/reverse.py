@@ -35,7 +35,7 @@ def reverse_kernel(
     maps,
     after,
     solved,
-    solved_R,
+    d_prediction,
     dv,
     cu_seqlens,
     cu_chunks,
@@ -66,7 +66,8 @@ def reverse_kernel(
     BATCH: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """dR first (SECOND), then dS and dv: what R was fed came from S.
+    """dR first (SECOND), then dS and dv: what R was fed came from S. On the way back to it the gradient passes through
+    d_prediction [chunks, H, C, V]: of the prediction, or without one, of v with its sign turned.
 
     d_state [chains, H, K, V] holds the gradient of the state after the slice, or after its segment where slices are cut
     into P, and then that before it. For each chunk it leaves the gradient of the state after the chunk (after) and the
@@ -84,12 +85,10 @@ def reverse_kernel(
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
     FOLLOWS: tl.constexpr = RESIDUAL and not SECOND
     PREDICTED: tl.constexpr = FIT and not SECOND
-    i = tl.arange(0, C)
     # by a division, which the loop is spared
     first_in_all = place_in_all(first, T, J0, LS, C, VARLEN)
     state_at = tl.program_id(1).to(tl.int64)
     values_end = end
-    values_v0 = v0
     whole = 1.0
     if not EFFECT:
         dS = load_block(d_state, state_at, K, V, v0, BK, BV)
@@ -98,13 +97,9 @@ def reverse_kernel(
         is_map = v0 >= tl.cdiv(V, BV) * BV
         # the map is linear: nothing arrives from the outputs and from R
         values_end = tl.where(is_map, start, end)
-        values_v0 = tl.where(is_map, 0, v0)
     else:
         dS = tl.zeros((BK, BV), tl.float32)
-    ahead = (first + tl.maximum(chunks - 1, 0)) * H + h
-    scales = load_scales(rows, ahead, SECOND, C, ROWS)
-    if FOLLOWS:
-        fed_next = tl.load(rows + ahead * (ROWS * C) + 3 * C + i)
+    scales = load_scales(rows, (first + tl.maximum(chunks - 1, 0)) * H + h, SECOND, C, ROWS)
     # the outer loop has one turn: with it ptxas schedules the inner one a third faster
     for batch in range(0, tl.cdiv(chunks, BATCH)):
         for step in range(batch * BATCH, tl.minimum((batch + 1) * BATCH, chunks)):
@@ -113,14 +108,13 @@ def reverse_kernel(
             token = start + (J0 + j) * C
             strength, hold, predict, get, read, decay = scales
             # a chunk ahead: nothing hides the time that these take
-            ahead = (first + tl.maximum(j - 1, 0)) * H + h
-            scales = load_scales(rows, ahead, SECOND, C, ROWS)
-            if FOLLOWS:
-                fed = fed_next
-                fed_next = tl.load(rows + ahead * (ROWS * C) + 3 * C + i)
+            scales = load_scales(rows, (first + tl.maximum(j - 1, 0)) * H + h, SECOND, C, ROWS)
             q_tile = load_tile(q, token, end, h, H, K, 0, C, BK)
             k_tile = load_tile(k, token, end, h, H, K, 0, C, BK)
             do_tile = load_tile(do, token, values_end, h, H, V, v0, C, BV)
+            if SECOND and CLIPPED and not EFFECT:
+                # long before it is needed: no product takes it, so Triton does not load it ahead
+                r_tile = load_tile(r, token, end, h, H, V, v0, C, BV)
             d_read = do_tile.to(tl.float32)
             if SECOND and not SUM:
                 d_read *= strength[:, None]
@@ -137,23 +131,25 @@ def reverse_kernel(
             mix = load_block(matrices, at * NUM_MATRICES + AT_READ, C, C, 0, C, C)
             lam = tl.dot(mix, do_tile, lam, input_precision=PRECISION)
             if FOLLOWS:
-                # what R was fed: v, or r = clip(v - P), which the clip lets through or not
-                passed = fed[:, None] * load_block(solved_R, at, C, V, values_v0, C, BV).to(tl.float32)
-                if EFFECT and DELTA:
-                    passed = tl.where(is_map, 0.0, passed)
-                if CLIPPED:
-                    r_tile = load_tile(r, token, values_end, h, H, V, v0, C, BV).to(tl.float32)
-                    passed = tl.where(tl.abs(r_tile) > bound, 0.0, passed)
+                # a tile of one head's tokens: masked as do is, to arrive where that does
+                back = load_tile(d_prediction, at * C, at * C + (values_end - token), 0, 1, V, v0, C, BV)
                 if PREDICTED:
                     mix = load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C)
-                    lam = tl.dot(mix, (-passed).to(dtype), lam, input_precision=PRECISION)
+                    lam = tl.dot(mix, back, lam, input_precision=PRECISION)
+                back = back.to(tl.float32)
             if EFFECT:
                 whole *= decay
             else:
                 store_block(solved, lam, at, C, V, v0, C, BV)
             d_value = strength[:, None] * lam
-            if not SECOND and not EFFECT:
-                store_tile(dv, d_value + passed if RESIDUAL else d_value, token, end, h, H, V, v0, C, BV)
+            if SECOND and not EFFECT:
+                # R was fed v, or r = clip(v - P), which the clip lets through or not
+                back = -d_value
+                if CLIPPED:
+                    back = tl.where(tl.abs(r_tile.to(tl.float32)) > bound, 0.0, back)
+                store_block(d_prediction, back, at, C, V, v0, C, BV)
+            elif not EFFECT:
+                store_tile(dv, d_value - back if RESIDUAL else d_value, token, end, h, H, V, v0, C, BV)
 
             if dtype == tl.float16:
                 # strong decays make these rows smaller than its normal numbers: the largest is made 1 meanwhile
@@ -172,7 +168,7 @@ def reverse_kernel(
                 if DELTA:
                     d_at_k -= hold[:, None] * d_value
                 if PREDICTED:
-                    d_at_k -= predict[:, None] * passed
+                    d_at_k += predict[:, None] * back
                 dS = tl.dot(tl.trans(k_tile), d_at_k.to(dtype), dS, input_precision=PRECISION)
             if dtype == tl.float16:
                 dS *= largest
