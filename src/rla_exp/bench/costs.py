@@ -179,8 +179,9 @@ def _replay(on: Switches, size: _Sizes, state: str) -> Chunk:
 
 def _reverse(on: Switches, size: _Sizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
-    # do and the solved system; dv; what goes back from R to S, and r
-    tiles = 2 + (state == "S") + on.RESIDUAL + (state == "R" and on.CLIPPED)
+    follows = on.RESIDUAL and state == "S"
+    # do and the solved system; dv, and what goes back from R
+    tiles = 2 + (state == "S") + follows
     matrices = 1 + on.DELTA + predicts
     moved = 2 * size.k + tiles * size.v + 6 * size.row + matrices * size.matrix + size.state
     return moved, (2 + (on.DELTA or predicts)) * size.through + matrices * size.mix
@@ -190,9 +191,9 @@ def _gradients(on: Switches, size: _Sizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
     reads = on.DELTA or predicts
     adds = on.RESIDUAL and state == "S"
-    # do, value, the solved system and what the state holds at k; for what R was fed, its solved system and r
-    tiles = 3 + reads + predicts * (1 + on.CLIPPED)
-    rows = 6 + predicts + 2 + adds
+    # do, value, the solved system and what the state holds at k; what goes back from R to S
+    tiles = 3 + reads + (predicts if state == "S" else on.RESIDUAL)
+    rows = 6 + 2 + adds
     moved = (4 + 2 * adds) * size.k + tiles * size.v + 2 * size.state + on.DELTA * size.matrix + rows * size.row
     mixes = 1 + 2 * on.DELTA + predicts
     return moved, (4 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score

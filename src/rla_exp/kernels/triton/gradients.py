@@ -14,6 +14,7 @@ from rla_exp.kernels.triton.chunks import (
     load_inside,
     place_in_all,
     rows_inside,
+    store_block,
     tile_places,
 )
 
@@ -67,7 +68,6 @@ def gradients_kernel(
     q,
     k,
     values,
-    r,
     do,
     rows,
     inverses,
@@ -75,7 +75,7 @@ def gradients_kernel(
     after,
     reads,
     solved,
-    solved_R,
+    d_prediction,
     dq,
     dk,
     dg,
@@ -106,6 +106,9 @@ def gradients_kernel(
     PRECISION: tl.constexpr,
 ):
     """SECOND: R, with gamma: dgamma, and R's shares of dq, dk and dg. Else S: dbeta, and the sums.
+
+    What R was fed came from S: what goes back there, the gradient of the prediction, or without one that of v with its
+    sign turned, passes through d_prediction [chunks, H, C, V].
 
     dk is summed as its transposed: no accumulator is then transposed into a left operand, which some versions of
     Triton miscompile on Hopper.
@@ -148,7 +151,7 @@ def gradients_kernel(
 
     lam_error = tl.zeros((C,), tl.float32)
     lam_held = tl.zeros((C,), tl.float32)
-    passed_held = tl.zeros((C,), tl.float32)
+    back_held = tl.zeros((C,), tl.float32)
     kept = tl.zeros((C,), tl.float32)  # k . dk through what the state gets
     inner = tl.zeros((BK,), tl.float32)  # <S, dS> by rows
     # outer products over the columns of V
@@ -161,10 +164,15 @@ def gradients_kernel(
     for v0 in range(0, V, BV):
         do_tile = load_inside(do, start, end, h, H, V, v0, C, BV)
         error = load_inside(values, start, end, h, H, V, v0, C, BV).to(tl.float32)
-        if SECOND and CLIPPED:
-            error = tl.clamp(error, -bound, bound, propagate_nan=tl.PropagateNan.ALL)
         low_lam = load_block(solved, at, C, V, v0, C, BV)
         lam = low_lam.to(tl.float32)
+        if SECOND:
+            # R was fed v, or r = clip(v - P), which the clip lets through or not
+            back = -strength[:, None] * lam
+            if CLIPPED:
+                back = tl.where(tl.abs(error) > bound, 0.0, back)
+                error = tl.clamp(error, -bound, bound, propagate_nan=tl.PropagateNan.ALL)
+            store_block(d_prediction, back, at, C, V, v0, C, BV)
         S = load_block(before, at, K, V, v0, BK, BV)
         dS = load_block(after, at, K, V, v0, BK, BV)
         inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32), 1)
@@ -179,13 +187,10 @@ def gradients_kernel(
         lam_error += tl.sum(lam * error, 1)
         U = strength[:, None] * error
         if PREDICTED:
-            y = tl.load(gates + 3 * C + i)
-            passed = y[:, None] * load_block(solved_R, at, C, V, v0, C, BV).to(tl.float32)
-            if CLIPPED:
-                clipped = load_inside(r, start, end, h, H, V, v0, C, BV).to(tl.float32)
-                passed = tl.where(tl.abs(clipped) > bound, 0.0, passed)
-            passed_held += tl.sum(passed * at_k, 1)
-            d_at_k -= (predict * k_norm)[:, None] * passed
+            low_back = load_block(d_prediction, at, C, V, v0, C, BV)
+            back = low_back.to(tl.float32)
+            back_held += tl.sum(back * at_k, 1)
+            d_at_k += (predict * k_norm)[:, None] * back
         if READ:
             d_k = tl.dot(S, tl.trans(d_at_k.to(dtype)), d_k, input_precision=PRECISION)
         if DELTA:
@@ -194,7 +199,7 @@ def gradients_kernel(
         if DELTA:
             d_n = tl.dot(low_lam, low_U, d_n, input_precision=PRECISION)
         if PREDICTED:
-            d_predict = tl.dot(passed.to(dtype), low_U, d_predict, input_precision=PRECISION)
+            d_predict = tl.dot(low_back, low_U, d_predict, input_precision=PRECISION)
         d_qk = tl.dot(do_tile, low_U, d_qk, input_precision=PRECISION)
         gotten = to_end[:, None] * U
         # by itself: what it adds to d_k may be far below the rounding of the rest
@@ -222,9 +227,9 @@ def gradients_kernel(
     d_G_before = tl.zeros((C,), tl.float32)
     if PREDICTED:
         if DECAYED:
-            d_G -= predict * passed_held
+            d_G += predict * back_held
         else:
-            d_G_before -= predict * passed_held
+            d_G_before += predict * back_held
     d_qk *= D
     theta = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION) * d_qk
     if BEFORE:
@@ -258,13 +263,13 @@ def gradients_kernel(
             if DECAYED:
                 d_predict *= (own * k_norm)[:, None]
                 d_theta = KK * d_predict
-                d_G -= tl.sum(d_theta, 1)
+                d_G += tl.sum(d_theta, 1)
             else:
                 d_predict *= k_norm[:, None]
                 d_theta = tl.where(i[:, None] > i[None, :] + 1, KK * d_predict, 0.0)
-                d_G_before -= tl.sum(d_theta, 1)
-            theta -= d_theta
-            d_kk -= d_predict
+                d_G_before += tl.sum(d_theta, 1)
+            theta += d_theta
+            d_kk += d_predict
         low_kk = (d_kk * D).to(dtype)
         d_k = tl.dot(tl.trans(k_tile), low_kk, d_k, input_precision=PRECISION)
         d_k = tl.dot(tl.trans(k_tile), tl.trans(low_kk), d_k, input_precision=PRECISION)

@@ -26,7 +26,6 @@ SMALLEST = tl.constexpr(2.0**-40)
 def reverse_kernel(
     q,
     k,
-    r,
     do,
     rows,
     inverses,
@@ -45,7 +44,6 @@ def reverse_kernel(
     P,
     LP,
     H,
-    bound,
     K: tl.constexpr,
     V: tl.constexpr,
     C: tl.constexpr,
@@ -55,7 +53,6 @@ def reverse_kernel(
     DELTA: tl.constexpr,
     RESIDUAL: tl.constexpr,
     FIT: tl.constexpr,
-    CLIPPED: tl.constexpr,
     SUM: tl.constexpr,
     VARLEN: tl.constexpr,
     EFFECT: tl.constexpr,
@@ -66,8 +63,8 @@ def reverse_kernel(
     BATCH: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """dR first (SECOND), then dS and dv: what R was fed came from S. On the way back to it the gradient passes through
-    d_prediction [chunks, H, C, V]: of the prediction, or without one, of v with its sign turned.
+    """dR first (SECOND), then dS and dv: what R was fed came from S. What goes back to it is in d_prediction
+    [chunks, H, C, V], left by gradients.py.
 
     d_state [chains, H, K, V] holds the gradient of the state after the slice, or after its segment where slices are cut
     into P, and then that before it. For each chunk it leaves the gradient of the state after the chunk (after) and the
@@ -112,9 +109,6 @@ def reverse_kernel(
             q_tile = load_tile(q, token, end, h, H, K, 0, C, BK)
             k_tile = load_tile(k, token, end, h, H, K, 0, C, BK)
             do_tile = load_tile(do, token, values_end, h, H, V, v0, C, BV)
-            if SECOND and CLIPPED and not EFFECT:
-                # long before it is needed: no product takes it, so Triton does not load it ahead
-                r_tile = load_tile(r, token, end, h, H, V, v0, C, BV)
             d_read = do_tile.to(tl.float32)
             if SECOND and not SUM:
                 d_read *= strength[:, None]
@@ -142,13 +136,7 @@ def reverse_kernel(
             else:
                 store_block(solved, lam, at, C, V, v0, C, BV)
             d_value = strength[:, None] * lam
-            if SECOND and not EFFECT:
-                # R was fed v, or r = clip(v - P), which the clip lets through or not
-                back = -d_value
-                if CLIPPED:
-                    back = tl.where(tl.abs(r_tile.to(tl.float32)) > bound, 0.0, back)
-                store_block(d_prediction, back, at, C, V, v0, C, BV)
-            elif not EFFECT:
+            if not SECOND and not EFFECT:
                 store_tile(dv, d_value - back if RESIDUAL else d_value, token, end, h, H, V, v0, C, BV)
 
             if dtype == tl.float16:
