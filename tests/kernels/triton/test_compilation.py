@@ -25,6 +25,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from triton.runtime.jit import JITFunction
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from rla_exp.kernels.triton import call
 from rla_exp.kernels.triton.combine import combine_kernel
@@ -101,6 +102,8 @@ def compile_launch(launch: Launch, capability: int, folder: Path) -> Usage:
 
 
 def type_of(value: object) -> str:
+    if isinstance(value, TensorDescriptor):
+        return f"tensordesc<{type_of(value.base)[1:]}{value.block_shape}>"
     if isinstance(value, torch.Tensor):
         names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
         names |= {torch.int32: "i32", torch.int64: "i64"}
@@ -175,7 +178,7 @@ def compiled_as(launch: Launch) -> tuple[str, dict[str, Any]]:
     """The kernel's name and all that its code depends on."""
     runtime = {parameter.name for parameter in launch.kernel.params if parameter.do_not_specialize}
     what = {
-        key: type_of(value) if isinstance(value, Tensor) or key in runtime else value
+        key: type_of(value) if isinstance(value, Tensor | TensorDescriptor) or key in runtime else value
         for key, value in launch.arguments.items()
     }
     return launch.kernel.fn.__name__, what | launch.options

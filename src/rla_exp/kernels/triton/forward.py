@@ -31,12 +31,13 @@ def prediction(
     LEFT: tl.constexpr,
     C: tl.constexpr,
     PRECISION: tl.constexpr,
+    TMA: tl.constexpr,
 ):
     """P of a chunk, from what S holds at k and is written with; LEFT: also with what rounding took of PREDICT."""
-    mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C))
+    mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C, TMA))
     P = tl.dot(mix, written, at_k * predict[:, None], input_precision=PRECISION)
     if LEFT:
-        mix = tl.trans(load_block(left, at, C, C, 0, C, C))
+        mix = tl.trans(load_block(left, at, C, C, 0, C, C, TMA))
         P = tl.dot(mix, written, P, input_precision=PRECISION)
     return P
 
@@ -79,6 +80,7 @@ def forward_kernel(
     matrices,
     left,
     initial,
+    o_of_S,
     o,
     final,
     maps,
@@ -117,11 +119,14 @@ def forward_kernel(
     NUM_MATRICES: tl.constexpr,
     BATCH: tl.constexpr,
     PRECISION: tl.constexpr,
+    TMA: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """S, written at k with v and beta: o, and r where R is fed it. R (SECOND), with r or v and gamma: adds to o.
 
     A chain is a sequence, or one of its P segments, with a state of its own: initial and final are [chains, H, K, V].
-    EFFECT: nothing but what a segment does to the state, into final and maps (combine.py).
+    EFFECT: nothing but what a segment does to the state, into final and maps (combine.py). TMA: what is loaded in the
+    loop comes as descriptors, o_of_S too, which is o.
     """
     v0 = tl.program_id(0) * BV
     chain = tl.program_id(1) // H
@@ -130,7 +135,7 @@ def forward_kernel(
         if chain % P == P - 1:
             return  # nothing comes after the last segment
     n, start, end, first, chunks = chain_span(chain, cu_seqlens, cu_chunks, T, 0, LS, P, LP, C, VARLEN)
-    dtype = q.dtype.element_ty
+    dtype = o.dtype.element_ty
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
     PREDICTS: tl.constexpr = FIT and not SECOND and not EFFECT
     # after strong decays the first token alone decides the gradient of the initial state: one entry that a rounded
@@ -149,8 +154,8 @@ def forward_kernel(
     if EXACT_FIRST:
         strength, hold, predict, _, _, _ = scales
         at = first * H + h
-        k_tile = load_tile(k, start, end, h, H, K, 0, C, BK)
-        value = load_tile(values, start, end, h, H, V, v0, C, BV).to(tl.float32)
+        k_tile = load_tile(k, start, end, h, H, K, 0, C, BK, TMA)
+        value = load_tile(values, start, end, h, H, V, v0, C, BV, TMA).to(tl.float32)
         S_low = S.to(dtype)
         at_k = tl.dot(k_tile, S_low, input_precision=PRECISION)
         at_k = tl.dot(k_tile, lost(S, S_low), at_k, input_precision=PRECISION)
@@ -158,23 +163,23 @@ def forward_kernel(
         if DELTA:
             written -= hold[:, None] * at_k
         written = (strength[:, None] * written).to(dtype)
-        predicted = prediction(matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION)
+        predicted = prediction(matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION, TMA)
         store_error(r, value - predicted, start, end, h, H, v0, clip, clip_inside, clip_outside, CLIPPED, V, C, BV)
     # checkpoints come between two batches: inside they would take the loop's registers
     for batch in range(0, tl.cdiv(chunks, BATCH)):
         until = tl.minimum((batch + 1) * BATCH, chunks)
         if KEEP:
             store_block(checkpoints, S, (first // BATCH + n + batch) * H + h, K, V, v0, BK, BV)
-        for j in range(batch * BATCH, until):
+        for j in tl.range(batch * BATCH, until, num_stages=STAGES):
             at = (first + j) * H + h
             token = start + j * C
             strength, hold, predict, get, read, decay = scales
             # a chunk ahead: nothing hides the time that these take
             scales = load_scales(rows, (first + tl.minimum(j + 1, chunks - 1)) * H + h, SECOND, C, ROWS)
             if not EFFECT:
-                q_tile = load_tile(q, token, end, h, H, K, 0, C, BK)
-            k_tile = load_tile(k, token, end, h, H, K, 0, C, BK)
-            value = load_tile(values, token, values_end, h, H, V, v0, C, BV).to(tl.float32)
+                q_tile = load_tile(q, token, end, h, H, K, 0, C, BK, TMA)
+            k_tile = load_tile(k, token, end, h, H, K, 0, C, BK, TMA)
+            value = load_tile(values, token, values_end, h, H, V, v0, C, BV, TMA).to(tl.float32)
             if SECOND and CLIPPED:
                 value = tl.clamp(value, -clip_inside, clip_inside, propagate_nan=tl.PropagateNan.ALL)
 
@@ -183,7 +188,7 @@ def forward_kernel(
                 at_k = tl.dot(k_tile, S_low, input_precision=PRECISION)
             if DELTA:
                 written = (strength[:, None] * (value - hold[:, None] * at_k)).to(dtype)
-                inverse = load_block(inverses, at * INVERSES + SECOND, C, C, 0, C, C)
+                inverse = load_block(inverses, at * INVERSES + SECOND, C, C, 0, C, C, TMA)
                 U = tl.dot(inverse, written, input_precision=PRECISION)
             else:
                 U = strength[:, None] * value
@@ -197,7 +202,7 @@ def forward_kernel(
 
             if PREDICTS:
                 predicted = prediction(
-                    matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION
+                    matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION, TMA
                 )
                 # the first chunk's is there already
                 r_end = tl.where(j == 0, token, end) if EXACT_FIRST else end
@@ -210,12 +215,12 @@ def forward_kernel(
             else:
                 o_tile = tl.dot(q_tile, S_low, input_precision=PRECISION)
                 o_tile *= read[:, None]
-                mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_READ, C, C, 0, C, C))
+                mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_READ, C, C, 0, C, C, TMA))
                 o_tile = tl.dot(mix, written, o_tile, input_precision=PRECISION)
                 if SECOND:
                     if not SUM:
                         o_tile *= strength[:, None]
-                    o_tile += load_tile(o, token, end, h, H, V, v0, C, BV).to(tl.float32)
+                    o_tile += load_tile(o_of_S, token, end, h, H, V, v0, C, BV, TMA).to(tl.float32)
                 store_tile(o, o_tile, token, end, h, H, V, v0, C, BV)
     if EFFECT:
         store_effect(final, maps, S, whole, state_at, K, V, v0, BK, BV, DELTA)

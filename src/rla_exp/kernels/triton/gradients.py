@@ -104,6 +104,7 @@ def gradients_kernel(
     VARLEN: tl.constexpr,
     SECOND: tl.constexpr,
     PRECISION: tl.constexpr,
+    TMA: tl.constexpr,
 ):
     """SECOND: R, with gamma: dgamma, and R's shares of dq, dk and dg. Else S: dbeta, and the sums.
 
@@ -162,9 +163,9 @@ def gradients_kernel(
     d_k = tl.zeros((BK, C), tl.float32)
     k_tile = load_keys(k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED)
     for v0 in range(0, V, BV):
-        do_tile = load_inside(do, start, end, h, H, V, v0, C, BV)
-        error = load_inside(values, start, end, h, H, V, v0, C, BV).to(tl.float32)
-        low_lam = load_block(solved, at, C, V, v0, C, BV)
+        do_tile = load_inside(do, start, end, h, H, V, v0, C, BV, TMA)
+        error = load_inside(values, start, end, h, H, V, v0, C, BV, TMA).to(tl.float32)
+        low_lam = load_block(solved, at, C, V, v0, C, BV, TMA)
         lam = low_lam.to(tl.float32)
         if SECOND:
             # R was fed v, or r = clip(v - P), which the clip lets through or not
@@ -173,13 +174,13 @@ def gradients_kernel(
                 back = tl.where(tl.abs(error) > bound, 0.0, back)
                 error = tl.clamp(error, -bound, bound, propagate_nan=tl.PropagateNan.ALL)
             store_block(d_prediction, back, at, C, V, v0, C, BV)
-        S = load_block(before, at, K, V, v0, BK, BV)
-        dS = load_block(after, at, K, V, v0, BK, BV)
+        S = load_block(before, at, K, V, v0, BK, BV, TMA)
+        dS = load_block(after, at, K, V, v0, BK, BV, TMA)
         inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32), 1)
         # all that is elementwise comes first: registers are free again before the products
         d_at_k = tl.zeros((C, BV), tl.float32)
         if READ:
-            at_k = load_block(reads, at, C, V, v0, C, BV).to(tl.float32)
+            at_k = load_block(reads, at, C, V, v0, C, BV, TMA).to(tl.float32)
         if DELTA:
             error -= decay[:, None] * at_k
             lam_held += tl.sum(lam * at_k, 1)
@@ -187,7 +188,7 @@ def gradients_kernel(
         lam_error += tl.sum(lam * error, 1)
         U = strength[:, None] * error
         if PREDICTED:
-            low_back = load_block(d_prediction, at, C, V, v0, C, BV)
+            low_back = load_block(d_prediction, at, C, V, v0, C, BV, TMA)
             back = low_back.to(tl.float32)
             back_held += tl.sum(back * at_k, 1)
             d_at_k += (predict * k_norm)[:, None] * back
@@ -283,10 +284,10 @@ def gradients_kernel(
     d_q = tl.zeros((C, BK), tl.float32)
     along = tl.zeros((C,), tl.float32)
     # few registers are needed here, and all loads may run ahead
-    WIDE: tl.constexpr = 2 * BV if V > BV else BV
+    WIDE: tl.constexpr = 2 * BV if V > BV and not TMA else BV
     for v0 in tl.range(0, V, WIDE, num_stages=3):
-        do_tile = load_inside(do, start, end, h, H, V, v0, C, WIDE)
-        S = load_block(before, at, K, V, v0, BK, WIDE)
+        do_tile = load_inside(do, start, end, h, H, V, v0, C, WIDE, TMA)
+        S = load_block(before, at, K, V, v0, BK, WIDE, TMA)
         d_q = tl.dot(do_tile, tl.trans(S), d_q, input_precision=PRECISION)
         # q . dq through the state, from rows that are at hand
         along += tl.sum(do_tile.to(tl.float32) * tl.dot(q_tile, S, input_precision=PRECISION), 1)

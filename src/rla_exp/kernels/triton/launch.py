@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import triton.language as tl
 from torch import Tensor
 
 from rla_exp.kernels.options import Options
@@ -13,13 +12,12 @@ from rla_exp.kernels.triton.assembler import use_installed_assembler
 from rla_exp.kernels.triton.call import Call, Gradients, Operands, Saved
 from rla_exp.kernels.triton.forward import forward_kernel
 from rla_exp.kernels.triton.gradients import gradients_kernel
-from rla_exp.kernels.triton.inverses import inverses_kernel
-from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, MAX_EXACT_K, ROWS
-from rla_exp.kernels.triton.prepare import prepare_kernel
+from rla_exp.kernels.triton.matrices import invert, make_matrices
+from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, MAX_EXACT_K
 from rla_exp.kernels.triton.replay import replay_kernel
 from rla_exp.kernels.triton.reverse import reverse_kernel
 from rla_exp.kernels.triton.segments import launches
-from rla_exp.kernels.triton.tiles import BLOCK, Tiles
+from rla_exp.kernels.triton.tiles import Tiles
 
 
 def fused_forward(
@@ -40,7 +38,7 @@ def fused_forward(
     r = new(x.v.shape) if switches.FIT else None
     # of the prediction's matrices, what rounding to 16 bits takes is multiplied, too
     exact = switches.FIT and x.q.dtype != torch.float32
-    inverses = _inverses(call, exact=exact)
+    inverses = invert(call, exact=exact)
     left = None
     if exact and not switches.DELTA:
         left = new((chunking.num_rows(chunks), H, call.tiles.C, call.tiles.C))
@@ -53,7 +51,7 @@ def fused_forward(
             inverses=inverses,
         )
 
-    rows, matrices = _prepare(call, inverses, 0, chunks, exact=exact, left=left)
+    rows, matrices = make_matrices(call, inverses, 0, chunks, exact=exact, left=left)
     states: list[tuple[bool, Tensor, Tensor | None, Tensor, Tensor | None]]
     states = [(False, x.v, S, final_S, saved.S)]
     if final_R is not None:
@@ -62,15 +60,17 @@ def fused_forward(
     for second, values, initial, final, checkpoints in states:
         tile = call.tiles.forward
         for launch in launches(call, tile, initial, final, P, backwards=False):
+            give = call.handover(tile, effect=launch.maps is not None)
             forward_kernel[launch.blocks, N * P * H](
-                x.q,
-                x.k,
-                values,
+                give.keys(x.q),
+                give.keys(x.k),
+                give.values(values),
                 rows,
-                inverses,
-                matrices,
-                left,
+                give.matrices(inverses),
+                give.matrices(matrices),
+                give.matrices(left),
                 launch.initial,
+                give.values(o) if second else None,
                 o,
                 launch.final,
                 launch.maps,
@@ -90,6 +90,9 @@ def fused_forward(
                 LEFT=left is not None,
                 EXACT_WRITES=exact and (not second or K <= MAX_EXACT_K),
                 BATCH=CHECKPOINT_EVERY if keep and launch.maps is None else WHOLE,
+                TMA=give.described,
+                # named at the loop, they hold for what no product takes, too: o
+                STAGES=tile.num_stages if second and give.described else None,
                 **call.constants(CHAIN),
                 **call.places(second=second),
                 **tile.launch(),
@@ -147,7 +150,7 @@ def fused_backward(
         states.insert(0, _State(True, x.v if saved.r is None else saved.r, saved.R, dR, solved_R, dgamma))
 
     for start, length in slices:
-        rows, matrices = _prepare(call, saved.inverses, start, length)
+        rows, matrices = make_matrices(call, saved.inverses, start, length)
         where = call.slice(start, length)
         P, LP = chunking.segments(length, call.tiles.reverse_segments)
         every_chunk = chunking.num_rows(length)
@@ -171,18 +174,19 @@ def fused_backward(
             )
             tile = call.tiles.reverse_R if state.second else call.tiles.reverse_S
             for launch in launches(call, tile, state.gradient, state.gradient, P, backwards=True):
+                give = call.handover(tile, effect=launch.maps is not None)
                 reverse_kernel[launch.blocks, N * P * H](
-                    x.q,
-                    x.k,
-                    do,
+                    give.keys(x.q),
+                    give.keys(x.k),
+                    give.values(do),
                     rows,
-                    saved.inverses,
-                    matrices,
+                    give.matrices(saved.inverses),
+                    give.matrices(matrices),
                     launch.final,
                     launch.maps,
                     after,
                     state.solved,
-                    d_prediction,
+                    None if state.second else give.blocks(d_prediction),
                     dv,
                     chunking.cu_seqlens,
                     chunking.cu_chunks,
@@ -192,23 +196,26 @@ def fused_backward(
                     H,
                     EFFECT=launch.maps is not None,
                     BATCH=WHOLE,
+                    TMA=give.described,
                     **call.constants(("DELTA", "RESIDUAL", "FIT", "SUM")),
                     **call.places(second=state.second),
                     **tile.launch(),
                 )
             tile = call.tiles.gradients_R if state.second else call.tiles.gradients_S
+            give = call.handover(tile)
             gradients_kernel[every_chunk, H](
                 x.q,
                 x.k,
-                state.values,
-                do,
+                give.values(state.values),
+                give.values(do),
                 rows,
                 saved.inverses,
-                before,
-                after,
-                reads,
-                state.solved,
-                d_prediction,
+                give.blocks(before),
+                give.blocks(after),
+                give.blocks(reads),
+                give.blocks(state.solved),
+                # R leaves it, S takes it
+                d_prediction if state.second else give.blocks(d_prediction),
                 dq,
                 dk,
                 dg,
@@ -217,6 +224,7 @@ def fused_backward(
                 call.scale,
                 clip_inside,
                 SECOND=state.second,
+                TMA=give.described,
                 **call.constants((*CHAIN, "DECAYED", "NORMALIZE")),
                 **tile.launch(),
             )
@@ -240,75 +248,6 @@ def _scratch_bytes(call: Call) -> int:
     *_, K, V = call.state_shape
     matrices = call.switches.matrix_slots()["NUM_MATRICES"] * C * C
     return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + (2 + 2 * call.switches.RESIDUAL) * C * V)
-
-
-def _inverses(call: Call, *, exact: bool) -> Tensor | None:
-    """The inverted systems [chunks, H, 1 or 2, C, C] of all chunks; None with the additive rule.
-
-    exact: in bfloat16, those of S are left in float16, which `_prepare` reads and rounds.
-    """
-    x, chunking, C = call.x, call.chunking, call.tiles.C
-    count = call.switches.num_inverses
-    if not count:
-        return None
-    num_rows = chunking.num_rows(chunking.chunks_per_sequence)
-    inverses = x.q.new_empty((num_rows, call.num_heads, count, C, C))
-    constants = call.constants(("RESIDUAL", "NORMALIZE"))
-    for name in ("V", "BK", "ROWS"):
-        del constants[name]
-    inverses_kernel[num_rows, call.num_heads](
-        x.k,
-        x.g,
-        x.beta,
-        x.gamma,
-        inverses,
-        *call.slice(0, chunking.chunks_per_sequence),
-        # 16 bits that lose no more than tf32: rows of an inverse, where it exists in 16 bits, are of the order of 1
-        MERGE=tl.float32 if x.q.dtype == torch.float32 else tl.float16,
-        M=BLOCK,
-        BD=BLOCK,
-        HALF=exact and x.q.dtype == torch.bfloat16,
-        num_warps=call.tiles.inverses_warps,
-        num_stages=call.tiles.inverses_stages,
-        **constants,
-    )
-    return inverses
-
-
-def _prepare(
-    call: Call, inverses: Tensor | None, start: int, length: int, *, exact: bool = False, left: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Gates by row [chunks, H, ROWS, C] and matrices [chunks, H, NUM_MATRICES, C, C] of a slice.
-
-    exact: PREDICT of operands that are not rounded, by the delta rule; by the additive one what its own rounding takes
-    goes into left [chunks, H, C, C].
-    """
-    x, chunking, H, C = call.x, call.chunking, call.num_heads, call.tiles.C
-    num_rows = chunking.num_rows(length)
-    slots = call.switches.matrix_slots()
-    rows = x.q.new_empty((num_rows, H, ROWS, C), dtype=torch.float32)
-    matrices = x.q.new_empty((num_rows, H, slots["NUM_MATRICES"], C, C))
-    constants = call.constants(("DELTA", "RESIDUAL", "FIT", "SUM", "DECAYED", "NORMALIZE"))
-    del constants["V"]
-    prepare_kernel[num_rows, H](
-        x.q,
-        x.k,
-        x.g,
-        x.beta,
-        x.gamma,
-        inverses,
-        rows,
-        matrices,
-        left,
-        *call.slice(start, length),
-        call.scale,
-        EXACT=exact,
-        HALF=exact and x.q.dtype == torch.bfloat16,
-        num_warps=call.tiles.prepare_warps,
-        **constants,
-        **slots,
-    )
-    return rows, matrices
 
 
 WHOLE = 2**20  # chunks of a batch, where none needs to end

@@ -62,6 +62,7 @@ def reverse_kernel(
     NUM_MATRICES: tl.constexpr,
     BATCH: tl.constexpr,
     PRECISION: tl.constexpr,
+    TMA: tl.constexpr,
 ):
     """dR first (SECOND), then dS and dv: what R was fed came from S. What goes back to it is in d_prediction
     [chunks, H, C, V], left by gradients.py.
@@ -78,7 +79,7 @@ def reverse_kernel(
         if chain % P == 0:
             return  # nothing comes before the first segment
     _, start, end, first, chunks = chain_span(chain, cu_seqlens, cu_chunks, T, J0, LS, P, LP, C, VARLEN)
-    dtype = q.dtype.element_ty
+    dtype = after.dtype.element_ty
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
     FOLLOWS: tl.constexpr = RESIDUAL and not SECOND
     PREDICTED: tl.constexpr = FIT and not SECOND
@@ -106,9 +107,9 @@ def reverse_kernel(
             strength, hold, predict, get, read, decay = scales
             # a chunk ahead: nothing hides the time that these take
             scales = load_scales(rows, (first + tl.maximum(j - 1, 0)) * H + h, SECOND, C, ROWS)
-            q_tile = load_tile(q, token, end, h, H, K, 0, C, BK)
-            k_tile = load_tile(k, token, end, h, H, K, 0, C, BK)
-            do_tile = load_tile(do, token, values_end, h, H, V, v0, C, BV)
+            q_tile = load_tile(q, token, end, h, H, K, 0, C, BK, TMA)
+            k_tile = load_tile(k, token, end, h, H, K, 0, C, BK, TMA)
+            do_tile = load_tile(do, token, values_end, h, H, V, v0, C, BV, TMA)
             d_read = do_tile.to(tl.float32)
             if SECOND and not SUM:
                 d_read *= strength[:, None]
@@ -120,15 +121,15 @@ def reverse_kernel(
             lam = tl.dot(k_tile, dS_low, input_precision=PRECISION) * get[:, None]
             if DELTA:
                 inverse_at = ((first_in_all + j) * H + h) * INVERSES + SECOND
-                inverse = tl.trans(load_block(inverses, inverse_at, C, C, 0, C, C))
+                inverse = tl.trans(load_block(inverses, inverse_at, C, C, 0, C, C, TMA))
                 lam = tl.dot(inverse, lam.to(dtype), input_precision=PRECISION)
-            mix = load_block(matrices, at * NUM_MATRICES + AT_READ, C, C, 0, C, C)
+            mix = load_block(matrices, at * NUM_MATRICES + AT_READ, C, C, 0, C, C, TMA)
             lam = tl.dot(mix, do_tile, lam, input_precision=PRECISION)
             if FOLLOWS:
                 # a tile of one head's tokens: masked as do is, to arrive where that does
-                back = load_tile(d_prediction, at * C, at * C + (values_end - token), 0, 1, V, v0, C, BV)
+                back = load_tile(d_prediction, at * C, at * C + (values_end - token), 0, 1, V, v0, C, BV, TMA)
                 if PREDICTED:
-                    mix = load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C)
+                    mix = load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C, TMA)
                     lam = tl.dot(mix, back, lam, input_precision=PRECISION)
                 back = back.to(tl.float32)
             if EFFECT:
