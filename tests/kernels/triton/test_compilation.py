@@ -65,6 +65,15 @@ class Usage:
     shared_bytes: int
 
 
+def gpu_of(capability: int) -> Gpu:
+    return Gpu(
+        num_processors=132,
+        shared_memory=SHARED_MEMORY[capability],
+        must_pipeline=False,
+        has_descriptors=capability == 90,
+    )
+
+
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
     """Collects what would be launched from now on; nothing is."""
@@ -214,11 +223,10 @@ def assert_fits(found: dict[str, Usage], capability: int) -> None:
 def test_all_kernels_of_rdn(
     capability: int, launches: list[Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu = Gpu(num_processors=132, shared_memory=SHARED_MEMORY[capability], must_pipeline=False)
-    monkeypatch.setattr(call, "gpu_of", lambda _: gpu)
-    # with few heads programs take fewer columns
-    for num_sequences in (1, 8) if capability == 90 else (8,):
-        launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences)
+    monkeypatch.setattr(call, "gpu_of", lambda _: gpu_of(capability))
+    # with few heads programs take fewer columns; where chunks are whole, tiles are described on Hopper
+    for num_sequences, num_tokens in ((1, 2048), (8, 2048), (8, 2000)) if capability == 90 else ((8, 2048),):
+        launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences, num_tokens=num_tokens)
     triton_step(meta_inputs(RDN, 128, 128, torch.bfloat16, step=True), RDN, inplace=True)
     found = usages(launches, capability, tmp_path)
     names = {name.split("_")[0] for name in found}
@@ -241,8 +249,7 @@ def test_the_convolution(capability: int, launches: list[Launch], tmp_path: Path
 @pytest.mark.slow
 def test_candidates_for_the_tiles(launches: list[Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What autotuning may choose on Hopper, with many heads and with few."""
-    gpu = Gpu(num_processors=132, shared_memory=SHARED_MEMORY[90], must_pipeline=False)
-    monkeypatch.setattr(call, "gpu_of", lambda _: gpu)
+    monkeypatch.setattr(call, "gpu_of", lambda _: gpu_of(90))
     for num_sequences in (1, 8):
         launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences)
     usual = len(launches)
@@ -259,8 +266,7 @@ def test_segments_of_rdn(
     capability: int, launches: list[Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a long sequence of few heads needs beyond the kernels above: 8 variants on Hopper, 6 elsewhere."""
-    gpu = Gpu(num_processors=132, shared_memory=SHARED_MEMORY[capability], must_pipeline=False)
-    monkeypatch.setattr(call, "gpu_of", lambda _: gpu)
+    monkeypatch.setattr(call, "gpu_of", lambda _: gpu_of(capability))
     launch_sequence(RDN, 128, 128, torch.bfloat16)
     usual = len(launches)
     launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=1, num_tokens=8192, num_heads=4)

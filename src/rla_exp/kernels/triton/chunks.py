@@ -77,10 +77,11 @@ def load_tile(x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.
     TMA: x is a descriptor of whole chunks, which end at no sequence's end.
     """
     if TMA:
-        return x.load([start.to(tl.int32), h * D + d0])
+        tile = x.load([start.to(tl.int32), h * D + d0])
     else:
         places, mask = tile_places(start, end, H, D, d0, C, BD)
-        return tl.load((x + (start * H + h) * D) + places, mask=mask, other=0.0)
+        tile = tl.load((x + (start * H + h) * D) + places, mask=mask, other=0.0)
+    return tile
 
 
 @triton.jit
@@ -90,18 +91,18 @@ def rows_inside(start, end, C: tl.constexpr):
 
 
 @triton.jit
-def load_inside(
-    x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr, TMA: tl.constexpr = False
-):
+def load_inside(x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr, TMA: tl.constexpr = False):
     """load_tile, but beyond the sequence its last row: for those who multiply these rows by zero. No masks of rows."""
     if TMA:
-        return x.load([start.to(tl.int32), h * D + d0])
+        tile = x.load([start.to(tl.int32), h * D + d0])
     else:
         d = d0 + tl.arange(0, BD)
-        tile = (x + (start * H + h) * D) + (rows_inside(start, end, C)[:, None] * (H * D) + d[None, :])
+        places = (x + (start * H + h) * D) + (rows_inside(start, end, C)[:, None] * (H * D) + d[None, :])
         if D % BD != 0:
-            return tl.load(tile, mask=(d < D)[None, :], other=0.0)
-        return tl.load(tile)
+            tile = tl.load(places, mask=(d < D)[None, :], other=0.0)
+        else:
+            tile = tl.load(places)
+    return tile
 
 
 @triton.jit
@@ -137,10 +138,11 @@ def load_block(
 ):
     """[BR, BD] of the at-th of x [.., rows, D], all rows, columns from d0; zeros beyond. TMA: x is a descriptor."""
     if TMA:
-        return x.load([(at * rows).to(tl.int32), d0])
+        tile = x.load([(at * rows).to(tl.int32), d0])
     else:
         places, mask = block_places(rows, D, d0, BR, BD)
-        return tl.load((x + at * (rows * D)) + places, mask=mask, other=0.0)
+        tile = tl.load((x + at * (rows * D)) + places, mask=mask, other=0.0)
+    return tile
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""Tiles loaded by descriptor: one thread asks Hopper's copy engine (TMA) for a tile, where else each works out addresses.
+"""Tiles loaded by descriptor: one thread asks Hopper's copy engine (TMA) for a tile; else each works out addresses.
 
 That frees the registers and instructions which addresses and masks take. A descriptor knows no sequences, so it serves
 calls whose chunks are all whole (`tiles.may_describe`); other calls load by pointer.

@@ -163,7 +163,9 @@ def forward_kernel(
         if DELTA:
             written -= hold[:, None] * at_k
         written = (strength[:, None] * written).to(dtype)
-        predicted = prediction(matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION, TMA)
+        predicted = prediction(
+            matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION, TMA
+        )
         store_error(r, value - predicted, start, end, h, H, v0, clip, clip_inside, clip_outside, CLIPPED, V, C, BV)
     # checkpoints come between two batches: inside they would take the loop's registers
     for batch in range(0, tl.cdiv(chunks, BATCH)):

@@ -162,8 +162,10 @@ def may_describe(dtype: torch.dtype, *, K: int, V: int, num_tokens: int) -> bool
     Args:
         num_tokens: of each sequence; 0: they differ.
     """
-    if dtype != torch.float32 and K == 128 and V in (64, 128, 256) and num_tokens > 0:  # noqa: SIM103
-        return num_tokens % chunk_size(dtype) == 0
+    if dtype == torch.float32 or K != 128 or V not in (64, 128, 256):
+        return False
+    if num_tokens > 0 and num_tokens % chunk_size(dtype) == 0:  # noqa: SIM103
+        return True  # a symbol otherwise, as in may_cut
     return False
 
 
