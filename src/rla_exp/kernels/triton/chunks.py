@@ -105,10 +105,15 @@ def load_inside(
 
 
 @triton.jit
-def store_tile(x, tile, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr):
-    """The inverse of load_tile."""
+def store_tile(
+    x, tile, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr, WHOLE: tl.constexpr = False
+):
+    """The inverse of load_tile. WHOLE: neither the chunk ends beyond the sequence nor the tile beyond D."""
     places, mask = tile_places(start, end, H, D, d0, C, BD)
-    tl.store((x + (start * H + h) * D) + places, tile.to(x.dtype.element_ty), mask=mask)
+    if WHOLE:
+        tl.store((x + (start * H + h) * D) + places, tile.to(x.dtype.element_ty))
+    else:
+        tl.store((x + (start * H + h) * D) + places, tile.to(x.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -147,7 +152,10 @@ def load_block(
 def store_block(x, tile, at, rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr):
     """The inverse of load_block."""
     places, mask = block_places(rows, D, d0, BR, BD)
-    tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty), mask=mask)
+    if rows % BR == 0 and D % BD == 0:
+        tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty))
+    else:
+        tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty), mask=mask)
 
 
 @triton.jit

@@ -221,7 +221,7 @@ def forward_kernel(
                     if not SUM:
                         o_tile *= strength[:, None]
                     o_tile += load_tile(o_of_S, token, end, h, H, V, v0, C, BV, TMA).to(tl.float32)
-                store_tile(o, o_tile, token, end, h, H, V, v0, C, BV)
+                store_tile(o, o_tile, token, end, h, H, V, v0, C, BV, TMA)
     if EFFECT:
         store_effect(final, maps, S, whole, state_at, K, V, v0, BK, BV, DELTA)
     else:

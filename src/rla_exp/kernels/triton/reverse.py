@@ -107,6 +107,19 @@ def reverse_kernel(
             strength, hold, predict, get, read, decay = scales
             # a chunk ahead: nothing hides the time that these take
             scales = load_scales(rows, (first + tl.maximum(j - 1, 0)) * H + h, SECOND, C, ROWS)
+            if dtype == tl.float16:
+                # strong decays make these rows smaller than its normal numbers: the largest is made 1 meanwhile
+                # a negative scale is allowed
+                largest = tl.max(tl.abs(read), 0)
+                if DELTA:
+                    largest = tl.maximum(largest, tl.max(hold, 0))
+                if PREDICTED:
+                    largest = tl.maximum(largest, tl.max(predict, 0))
+                largest = tl.maximum(largest, SMALLEST)
+                read, hold, predict = read / largest, hold / largest, predict / largest
+                kept = decay / largest
+            else:
+                kept = decay
             q_tile = load_tile(q, token, end, h, H, K, 0, C, BK, TMA)
             k_tile = load_tile(k, token, end, h, H, K, 0, C, BK, TMA)
             do_tile = load_tile(do, token, values_end, h, H, V, v0, C, BV, TMA)
@@ -118,6 +131,9 @@ def reverse_kernel(
             dS_low = dS.to(dtype)
             if not EFFECT:
                 store_block(after, dS_low, at, K, V, v0, BK, BV)
+            # first, for the registers that d_read takes
+            d_read *= read[:, None]
+            dS = tl.dot(tl.trans(q_tile), d_read.to(dtype), dS * kept, input_precision=PRECISION)
             lam = tl.dot(k_tile, dS_low, input_precision=PRECISION) * get[:, None]
             if DELTA:
                 inverse_at = ((first_in_all + j) * H + h) * INVERSES + SECOND
@@ -138,20 +154,7 @@ def reverse_kernel(
                 store_block(solved, lam, at, C, V, v0, C, BV)
             d_value = strength[:, None] * lam
             if not SECOND and not EFFECT:
-                store_tile(dv, d_value - back if RESIDUAL else d_value, token, end, h, H, V, v0, C, BV)
-
-            if dtype == tl.float16:
-                # strong decays make these rows smaller than its normal numbers: the largest is made 1 meanwhile
-                # a negative scale is allowed
-                largest = tl.max(tl.abs(read), 0)
-                if DELTA:
-                    largest = tl.maximum(largest, tl.max(hold, 0))
-                if PREDICTED:
-                    largest = tl.maximum(largest, tl.max(predict, 0))
-                largest = tl.maximum(largest, SMALLEST)
-                read, hold, predict, decay = read / largest, hold / largest, predict / largest, decay / largest
-            d_read *= read[:, None]
-            dS = tl.dot(tl.trans(q_tile), d_read.to(dtype), dS * decay, input_precision=PRECISION)
+                store_tile(dv, d_value - back if RESIDUAL else d_value, token, end, h, H, V, v0, C, BV, TMA)
             if DELTA or PREDICTED:
                 d_at_k = tl.zeros((C, BV), tl.float32)
                 if DELTA:
