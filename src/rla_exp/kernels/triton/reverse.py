@@ -150,11 +150,7 @@ def reverse_kernel(
                 back = back.to(tl.float32)
             if EFFECT:
                 whole *= decay
-            else:
-                store_block(solved, lam, at, C, V, v0, C, BV)
             d_value = strength[:, None] * lam
-            if not SECOND and not EFFECT:
-                store_tile(dv, d_value - back if RESIDUAL else d_value, token, end, h, H, V, v0, C, BV, TMA)
             if DELTA or PREDICTED:
                 d_at_k = tl.zeros((C, BV), tl.float32)
                 if DELTA:
@@ -162,6 +158,11 @@ def reverse_kernel(
                 if PREDICTED:
                     d_at_k += predict[:, None] * back
                 dS = tl.dot(tl.trans(k_tile), d_at_k.to(dtype), dS, input_precision=PRECISION)
+            if not EFFECT:
+                # last: their addresses do not meet what the products need
+                store_block(solved, lam, at, C, V, v0, C, BV)
+                if not SECOND:
+                    store_tile(dv, d_value - back if RESIDUAL else d_value, token, end, h, H, V, v0, C, BV, TMA)
             if dtype == tl.float16:
                 dS *= largest
     if EFFECT:
