@@ -58,6 +58,7 @@ def store_error(
     V: tl.constexpr,
     C: tl.constexpr,
     BV: tl.constexpr,
+    WHOLE: tl.constexpr,
 ):
     """v - P as what R is fed, into r."""
     if CLIPPED:
@@ -66,7 +67,7 @@ def store_error(
         size = tl.minimum(tl.abs(error), clip_inside, propagate_nan=tl.PropagateNan.ALL)
         size = tl.where(tl.abs(error) > clip, clip_outside, size)
         error = tl.where(error < 0, -size, size)
-    store_tile(r, error, start, end, h, H, V, v0, C, BV)
+    store_tile(r, error, start, end, h, H, V, v0, C, BV, WHOLE)
 
 
 # one binary for all lengths: what the self-check compiled is what runs
@@ -163,8 +164,10 @@ def forward_kernel(
         if DELTA:
             written -= hold[:, None] * at_k
         written = (strength[:, None] * written).to(dtype)
-        predicted = prediction(matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION, TMA)
-        store_error(r, value - predicted, start, end, h, H, v0, clip, clip_inside, clip_outside, CLIPPED, V, C, BV)
+        predicted = prediction(
+            matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION, TMA
+        )
+        store_error(r, value - predicted, start, end, h, H, v0, clip, clip_inside, clip_outside, CLIPPED, V, C, BV, TMA)
     # checkpoints come between two batches: inside they would take the loop's registers
     for batch in range(0, tl.cdiv(chunks, BATCH)):
         until = tl.minimum((batch + 1) * BATCH, chunks)
@@ -188,18 +191,9 @@ def forward_kernel(
                 at_k = tl.dot(k_tile, S_low, input_precision=PRECISION)
             if DELTA:
                 written = (strength[:, None] * (value - hold[:, None] * at_k)).to(dtype)
-                inverse = load_block(inverses, at * INVERSES + SECOND, C, C, 0, C, C, TMA)
-                U = tl.dot(inverse, written, input_precision=PRECISION)
             else:
                 U = strength[:, None] * value
                 written = U.to(dtype)
-            U *= get[:, None]
-            U_low = U.to(dtype)
-            S = tl.dot(tl.trans(k_tile), U_low, S * decay, input_precision=PRECISION)
-            if EXACT_WRITES:
-                # what rounding takes of writes adds up where keys are much alike
-                S = tl.dot(tl.trans(k_tile), lost(U, U_low), S, input_precision=PRECISION)
-
             if PREDICTS:
                 predicted = prediction(
                     matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION, TMA
@@ -207,8 +201,31 @@ def forward_kernel(
                 # the first chunk's is there already
                 r_end = tl.where(j == 0, token, end) if EXACT_FIRST else end
                 store_error(
-                    r, value - predicted, token, r_end, h, H, v0, clip, clip_inside, clip_outside, CLIPPED, V, C, BV
+                    r,
+                    value - predicted,
+                    token,
+                    r_end,
+                    h,
+                    H,
+                    v0,
+                    clip,
+                    clip_inside,
+                    clip_outside,
+                    CLIPPED,
+                    V,
+                    C,
+                    BV,
+                    TMA and not EXACT_FIRST,
                 )
+            if DELTA:
+                inverse = load_block(inverses, at * INVERSES + SECOND, C, C, 0, C, C, TMA)
+                U = tl.dot(inverse, written, input_precision=PRECISION)
+            U *= get[:, None]
+            U_low = U.to(dtype)
+            S = tl.dot(tl.trans(k_tile), U_low, S * decay, input_precision=PRECISION)
+            if EXACT_WRITES:
+                # what rounding takes of writes adds up where keys are much alike
+                S = tl.dot(tl.trans(k_tile), lost(U, U_low), S, input_precision=PRECISION)
 
             if EFFECT:
                 whole *= decay
