@@ -188,7 +188,11 @@ def inverse_norms(tile):
 @triton.jit
 def lost(x, low):
     """What rounding x to low took of it, rounded likewise."""
-    return (x - low.to(tl.float32)).to(low.dtype)
+    if low.dtype == tl.bfloat16:
+        rounded = (low.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    else:
+        rounded = low.to(tl.float32)
+    return (x - rounded).to(low.dtype)
 
 
 @triton.jit
