@@ -63,6 +63,7 @@ def reverse_kernel(
     BATCH: tl.constexpr,
     PRECISION: tl.constexpr,
     TMA: tl.constexpr,
+    TMA_AFTER: tl.constexpr,
 ):
     """dR first (SECOND), then dS and dv: what R was fed came from S. What goes back to it is in d_prediction
     [chunks, H, C, V], left by gradients.py.
@@ -70,7 +71,8 @@ def reverse_kernel(
     d_state [chains, H, K, V] holds the gradient of the state after the slice, or after its segment where slices are cut
     into P, and then that before it. For each chunk it leaves the gradient of the state after the chunk (after) and the
     solution of the transposed system (solved [chunks, H, C, V]), from which all other gradients follow chunk by chunk.
-    EFFECT: nothing but what a segment does to the gradient, into d_state and maps (combine.py).
+    EFFECT: nothing but what a segment does to the gradient, into d_state and maps (combine.py). TMA: what is loaded in
+    the loop comes as descriptors; TMA_AFTER: after, too.
     """
     v0 = tl.program_id(0) * BV
     chain = tl.program_id(1) // H
@@ -79,7 +81,8 @@ def reverse_kernel(
         if chain % P == 0:
             return  # nothing comes before the first segment
     _, start, end, first, chunks = chain_span(chain, cu_seqlens, cu_chunks, T, J0, LS, P, LP, C, VARLEN)
-    dtype = after.dtype.element_ty
+    # after may be a descriptor
+    dtype = dv.dtype.element_ty
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
     FOLLOWS: tl.constexpr = RESIDUAL and not SECOND
     PREDICTED: tl.constexpr = FIT and not SECOND
@@ -130,7 +133,7 @@ def reverse_kernel(
 
             dS_low = dS.to(dtype)
             if not EFFECT:
-                store_block(after, dS_low, at, K, V, v0, BK, BV)
+                store_block(after, dS_low, at, K, V, v0, BK, BV, TMA_AFTER)
             # first, for the registers that d_read takes
             d_read *= read[:, None]
             dS = tl.dot(tl.trans(q_tile), d_read.to(dtype), dS * kept, input_precision=PRECISION)
