@@ -19,33 +19,15 @@ from rla_exp.kernels.triton.combine import block_of_identity, store_effect
 
 
 @triton.jit
-def prediction(
+def store_error(
+    r,
     matrices,
     left,
     at,
     at_k,
     written,
     predict,
-    NUM_MATRICES: tl.constexpr,
-    AT_PREDICT: tl.constexpr,
-    LEFT: tl.constexpr,
-    C: tl.constexpr,
-    PRECISION: tl.constexpr,
-    TMA: tl.constexpr,
-):
-    """P of a chunk, from what S holds at k and is written with; LEFT: also with what rounding took of PREDICT."""
-    mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C, TMA))
-    P = tl.dot(mix, written, at_k * predict[:, None], input_precision=PRECISION)
-    if LEFT:
-        mix = tl.trans(load_block(left, at, C, C, 0, C, C, TMA))
-        P = tl.dot(mix, written, P, input_precision=PRECISION)
-    return P
-
-
-@triton.jit
-def store_error(
-    r,
-    error,
+    value,
     start,
     end,
     h,
@@ -55,12 +37,24 @@ def store_error(
     clip_inside,
     clip_outside,
     CLIPPED: tl.constexpr,
+    NUM_MATRICES: tl.constexpr,
+    AT_PREDICT: tl.constexpr,
+    LEFT: tl.constexpr,
     V: tl.constexpr,
     C: tl.constexpr,
     BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+    TMA: tl.constexpr,
     WHOLE: tl.constexpr,
 ):
-    """v - P as what R is fed, into r."""
+    """v - P of a chunk as what R is fed, into r. P is from what S holds at k and is written with; LEFT: also with what
+    rounding took of PREDICT."""
+    mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C, TMA))
+    P = tl.dot(mix, written, at_k * predict[:, None], input_precision=PRECISION)
+    if LEFT:
+        mix = tl.trans(load_block(left, at, C, C, 0, C, C, TMA))
+        P = tl.dot(mix, written, P, input_precision=PRECISION)
+    error = value - P
     if CLIPPED:
         # rounding must not move an entry over the bound: where it was clipped is read from r later.
         # a NaN is not outside: it must stay one
@@ -164,10 +158,34 @@ def forward_kernel(
         if DELTA:
             written -= hold[:, None] * at_k
         written = (strength[:, None] * written).to(dtype)
-        predicted = prediction(
-            matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION, TMA
+        store_error(
+            r,
+            matrices,
+            left,
+            at,
+            at_k,
+            written,
+            predict,
+            value,
+            start,
+            end,
+            h,
+            H,
+            v0,
+            clip,
+            clip_inside,
+            clip_outside,
+            CLIPPED,
+            NUM_MATRICES,
+            AT_PREDICT,
+            LEFT,
+            V,
+            C,
+            BV,
+            PRECISION,
+            TMA,
+            TMA,
         )
-        store_error(r, value - predicted, start, end, h, H, v0, clip, clip_inside, clip_outside, CLIPPED, V, C, BV, TMA)
     # checkpoints come between two batches: inside they would take the loop's registers
     for batch in range(0, tl.cdiv(chunks, BATCH)):
         until = tl.minimum((batch + 1) * BATCH, chunks)
@@ -176,6 +194,8 @@ def forward_kernel(
         for j in tl.range(batch * BATCH, until, num_stages=STAGES):
             at = (first + j) * H + h
             token = start + j * C
+            # of the first chunk it is there already
+            r_end = tl.where(j == 0, token, end) if EXACT_FIRST else end
             strength, hold, predict, get, read, decay = scales
             # a chunk ahead: nothing hides the time that these take
             scales = load_scales(rows, (first + tl.minimum(j + 1, chunks - 1)) * H + h, SECOND, C, ROWS)
@@ -194,15 +214,17 @@ def forward_kernel(
             else:
                 U = strength[:, None] * value
                 written = U.to(dtype)
-            if PREDICTS:
-                predicted = prediction(
-                    matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION, TMA
-                )
-                # the first chunk's is there already
-                r_end = tl.where(j == 0, token, end) if EXACT_FIRST else end
+            # as soon as it is decided, for the registers that values take, but a write without a product goes before it
+            if PREDICTS and DELTA:
                 store_error(
                     r,
-                    value - predicted,
+                    matrices,
+                    left,
+                    at,
+                    at_k,
+                    written,
+                    predict,
+                    value,
                     token,
                     r_end,
                     h,
@@ -212,9 +234,14 @@ def forward_kernel(
                     clip_inside,
                     clip_outside,
                     CLIPPED,
+                    NUM_MATRICES,
+                    AT_PREDICT,
+                    LEFT,
                     V,
                     C,
                     BV,
+                    PRECISION,
+                    TMA,
                     TMA and not EXACT_FIRST,
                 )
             if DELTA:
@@ -226,6 +253,35 @@ def forward_kernel(
             if EXACT_WRITES:
                 # what rounding takes of writes adds up where keys are much alike
                 S = tl.dot(tl.trans(k_tile), lost(U, U_low), S, input_precision=PRECISION)
+            if PREDICTS and not DELTA:
+                store_error(
+                    r,
+                    matrices,
+                    left,
+                    at,
+                    at_k,
+                    written,
+                    predict,
+                    value,
+                    token,
+                    r_end,
+                    h,
+                    H,
+                    v0,
+                    clip,
+                    clip_inside,
+                    clip_outside,
+                    CLIPPED,
+                    NUM_MATRICES,
+                    AT_PREDICT,
+                    LEFT,
+                    V,
+                    C,
+                    BV,
+                    PRECISION,
+                    TMA,
+                    TMA and not EXACT_FIRST,
+                )
 
             if EFFECT:
                 whole *= decay
