@@ -106,10 +106,15 @@ def load_inside(x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: t
 
 
 @triton.jit
-def store_tile(x, tile, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr):
-    """The inverse of load_tile."""
+def store_tile(
+    x, tile, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr, WHOLE: tl.constexpr = False
+):
+    """The inverse of load_tile. WHOLE: neither the chunk ends beyond the sequence nor the tile beyond D."""
     places, mask = tile_places(start, end, H, D, d0, C, BD)
-    tl.store((x + (start * H + h) * D) + places, tile.to(x.dtype.element_ty), mask=mask)
+    if WHOLE:
+        tl.store((x + (start * H + h) * D) + places, tile.to(x.dtype.element_ty))
+    else:
+        tl.store((x + (start * H + h) * D) + places, tile.to(x.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -146,10 +151,18 @@ def load_block(
 
 
 @triton.jit
-def store_block(x, tile, at, rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr):
+def store_block(
+    x, tile, at, rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr, TMA: tl.constexpr = False
+):
     """The inverse of load_block."""
-    places, mask = block_places(rows, D, d0, BR, BD)
-    tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty), mask=mask)
+    if TMA:
+        x.store([(at * rows).to(tl.int32), d0], tile)
+    else:
+        places, mask = block_places(rows, D, d0, BR, BD)
+        if rows % BR == 0 and D % BD == 0:
+            tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty))
+        else:
+            tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -182,7 +195,11 @@ def inverse_norms(tile):
 @triton.jit
 def lost(x, low):
     """What rounding x to low took of it, rounded likewise."""
-    return (x - low.to(tl.float32)).to(low.dtype)
+    if low.dtype == tl.bfloat16:
+        rounded = (low.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    else:
+        rounded = low.to(tl.float32)
+    return (x - rounded).to(low.dtype)
 
 
 @triton.jit

@@ -19,33 +19,15 @@ from rla_exp.kernels.triton.combine import block_of_identity, store_effect
 
 
 @triton.jit
-def prediction(
+def store_error(
+    r,
     matrices,
     left,
     at,
     at_k,
     written,
     predict,
-    NUM_MATRICES: tl.constexpr,
-    AT_PREDICT: tl.constexpr,
-    LEFT: tl.constexpr,
-    C: tl.constexpr,
-    PRECISION: tl.constexpr,
-    TMA: tl.constexpr,
-):
-    """P of a chunk, from what S holds at k and is written with; LEFT: also with what rounding took of PREDICT."""
-    mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C, TMA))
-    P = tl.dot(mix, written, at_k * predict[:, None], input_precision=PRECISION)
-    if LEFT:
-        mix = tl.trans(load_block(left, at, C, C, 0, C, C, TMA))
-        P = tl.dot(mix, written, P, input_precision=PRECISION)
-    return P
-
-
-@triton.jit
-def store_error(
-    r,
-    error,
+    value,
     start,
     end,
     h,
@@ -55,18 +37,31 @@ def store_error(
     clip_inside,
     clip_outside,
     CLIPPED: tl.constexpr,
+    NUM_MATRICES: tl.constexpr,
+    AT_PREDICT: tl.constexpr,
+    LEFT: tl.constexpr,
     V: tl.constexpr,
     C: tl.constexpr,
     BV: tl.constexpr,
+    PRECISION: tl.constexpr,
+    TMA: tl.constexpr,
+    WHOLE: tl.constexpr,
 ):
-    """v - P as what R is fed, into r."""
+    """v - P of a chunk as what R is fed, into r. P is from what S holds at k and is written with; LEFT: also with what
+    rounding took of PREDICT."""
+    mix = tl.trans(load_block(matrices, at * NUM_MATRICES + AT_PREDICT, C, C, 0, C, C, TMA))
+    P = tl.dot(mix, written, at_k * predict[:, None], input_precision=PRECISION)
+    if LEFT:
+        mix = tl.trans(load_block(left, at, C, C, 0, C, C, TMA))
+        P = tl.dot(mix, written, P, input_precision=PRECISION)
+    error = value - P
     if CLIPPED:
         # rounding must not move an entry over the bound: where it was clipped is read from r later.
         # a NaN is not outside: it must stay one
         size = tl.minimum(tl.abs(error), clip_inside, propagate_nan=tl.PropagateNan.ALL)
         size = tl.where(tl.abs(error) > clip, clip_outside, size)
         error = tl.where(error < 0, -size, size)
-    store_tile(r, error, start, end, h, H, V, v0, C, BV)
+    store_tile(r, error, start, end, h, H, V, v0, C, BV, WHOLE)
 
 
 # one binary for all lengths: what the self-check compiled is what runs
@@ -163,10 +158,34 @@ def forward_kernel(
         if DELTA:
             written -= hold[:, None] * at_k
         written = (strength[:, None] * written).to(dtype)
-        predicted = prediction(
-            matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION, TMA
+        store_error(
+            r,
+            matrices,
+            left,
+            at,
+            at_k,
+            written,
+            predict,
+            value,
+            start,
+            end,
+            h,
+            H,
+            v0,
+            clip,
+            clip_inside,
+            clip_outside,
+            CLIPPED,
+            NUM_MATRICES,
+            AT_PREDICT,
+            LEFT,
+            V,
+            C,
+            BV,
+            PRECISION,
+            TMA,
+            TMA,
         )
-        store_error(r, value - predicted, start, end, h, H, v0, clip, clip_inside, clip_outside, CLIPPED, V, C, BV)
     # checkpoints come between two batches: inside they would take the loop's registers
     for batch in range(0, tl.cdiv(chunks, BATCH)):
         until = tl.minimum((batch + 1) * BATCH, chunks)
@@ -175,6 +194,8 @@ def forward_kernel(
         for j in tl.range(batch * BATCH, until, num_stages=STAGES):
             at = (first + j) * H + h
             token = start + j * C
+            # of the first chunk it is there already
+            r_end = tl.where(j == 0, token, end) if EXACT_FIRST else end
             strength, hold, predict, get, read, decay = scales
             # a chunk ahead: nothing hides the time that these take
             scales = load_scales(rows, (first + tl.minimum(j + 1, chunks - 1)) * H + h, SECOND, C, ROWS)
@@ -190,26 +211,76 @@ def forward_kernel(
                 at_k = tl.dot(k_tile, S_low, input_precision=PRECISION)
             if DELTA:
                 written = (strength[:, None] * (value - hold[:, None] * at_k)).to(dtype)
-                inverse = load_block(inverses, at * INVERSES + SECOND, C, C, 0, C, C, TMA)
-                U = tl.dot(inverse, written, input_precision=PRECISION)
             else:
                 U = strength[:, None] * value
                 written = U.to(dtype)
+            # as soon as it is decided, for the registers that values take, but a write without a product goes before it
+            if PREDICTS and DELTA:
+                store_error(
+                    r,
+                    matrices,
+                    left,
+                    at,
+                    at_k,
+                    written,
+                    predict,
+                    value,
+                    token,
+                    r_end,
+                    h,
+                    H,
+                    v0,
+                    clip,
+                    clip_inside,
+                    clip_outside,
+                    CLIPPED,
+                    NUM_MATRICES,
+                    AT_PREDICT,
+                    LEFT,
+                    V,
+                    C,
+                    BV,
+                    PRECISION,
+                    TMA,
+                    TMA and not EXACT_FIRST,
+                )
+            if DELTA:
+                inverse = load_block(inverses, at * INVERSES + SECOND, C, C, 0, C, C, TMA)
+                U = tl.dot(inverse, written, input_precision=PRECISION)
             U *= get[:, None]
             U_low = U.to(dtype)
             S = tl.dot(tl.trans(k_tile), U_low, S * decay, input_precision=PRECISION)
             if EXACT_WRITES:
                 # what rounding takes of writes adds up where keys are much alike
                 S = tl.dot(tl.trans(k_tile), lost(U, U_low), S, input_precision=PRECISION)
-
-            if PREDICTS:
-                predicted = prediction(
-                    matrices, left, at, at_k, written, predict, NUM_MATRICES, AT_PREDICT, LEFT, C, PRECISION, TMA
-                )
-                # the first chunk's is there already
-                r_end = tl.where(j == 0, token, end) if EXACT_FIRST else end
+            if PREDICTS and not DELTA:
                 store_error(
-                    r, value - predicted, token, r_end, h, H, v0, clip, clip_inside, clip_outside, CLIPPED, V, C, BV
+                    r,
+                    matrices,
+                    left,
+                    at,
+                    at_k,
+                    written,
+                    predict,
+                    value,
+                    token,
+                    r_end,
+                    h,
+                    H,
+                    v0,
+                    clip,
+                    clip_inside,
+                    clip_outside,
+                    CLIPPED,
+                    NUM_MATRICES,
+                    AT_PREDICT,
+                    LEFT,
+                    V,
+                    C,
+                    BV,
+                    PRECISION,
+                    TMA,
+                    TMA and not EXACT_FIRST,
                 )
 
             if EFFECT:
@@ -223,7 +294,7 @@ def forward_kernel(
                     if not SUM:
                         o_tile *= strength[:, None]
                     o_tile += load_tile(o_of_S, token, end, h, H, V, v0, C, BV, TMA).to(tl.float32)
-                store_tile(o, o_tile, token, end, h, H, V, v0, C, BV)
+                store_tile(o, o_tile, token, end, h, H, V, v0, C, BV, TMA)
     if EFFECT:
         store_effect(final, maps, S, whole, state_at, K, V, v0, BK, BV, DELTA)
     else:

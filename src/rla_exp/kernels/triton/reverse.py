@@ -63,6 +63,7 @@ def reverse_kernel(
     BATCH: tl.constexpr,
     PRECISION: tl.constexpr,
     TMA: tl.constexpr,
+    TMA_AFTER: tl.constexpr,
 ):
     """dR first (SECOND), then dS and dv: what R was fed came from S. What goes back to it is in d_prediction
     [chunks, H, C, V], left by gradients.py.
@@ -70,7 +71,8 @@ def reverse_kernel(
     d_state [chains, H, K, V] holds the gradient of the state after the slice, or after its segment where slices are cut
     into P, and then that before it. For each chunk it leaves the gradient of the state after the chunk (after) and the
     solution of the transposed system (solved [chunks, H, C, V]), from which all other gradients follow chunk by chunk.
-    EFFECT: nothing but what a segment does to the gradient, into d_state and maps (combine.py).
+    EFFECT: nothing but what a segment does to the gradient, into d_state and maps (combine.py). TMA: what is loaded in
+    the loop comes as descriptors; TMA_AFTER: after, too.
     """
     v0 = tl.program_id(0) * BV
     chain = tl.program_id(1) // H
@@ -79,7 +81,8 @@ def reverse_kernel(
         if chain % P == 0:
             return  # nothing comes before the first segment
     _, start, end, first, chunks = chain_span(chain, cu_seqlens, cu_chunks, T, J0, LS, P, LP, C, VARLEN)
-    dtype = after.dtype.element_ty
+    # after may be a descriptor
+    dtype = dv.dtype.element_ty
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
     FOLLOWS: tl.constexpr = RESIDUAL and not SECOND
     PREDICTED: tl.constexpr = FIT and not SECOND
@@ -107,6 +110,19 @@ def reverse_kernel(
             strength, hold, predict, get, read, decay = scales
             # a chunk ahead: nothing hides the time that these take
             scales = load_scales(rows, (first + tl.maximum(j - 1, 0)) * H + h, SECOND, C, ROWS)
+            if dtype == tl.float16:
+                # strong decays make these rows smaller than its normal numbers: the largest is made 1 meanwhile
+                # a negative scale is allowed
+                largest = tl.max(tl.abs(read), 0)
+                if DELTA:
+                    largest = tl.maximum(largest, tl.max(hold, 0))
+                if PREDICTED:
+                    largest = tl.maximum(largest, tl.max(predict, 0))
+                largest = tl.maximum(largest, SMALLEST)
+                read, hold, predict = read / largest, hold / largest, predict / largest
+                kept = decay / largest
+            else:
+                kept = decay
             q_tile = load_tile(q, token, end, h, H, K, 0, C, BK, TMA)
             k_tile = load_tile(k, token, end, h, H, K, 0, C, BK, TMA)
             do_tile = load_tile(do, token, values_end, h, H, V, v0, C, BV, TMA)
@@ -117,7 +133,10 @@ def reverse_kernel(
 
             dS_low = dS.to(dtype)
             if not EFFECT:
-                store_block(after, dS_low, at, K, V, v0, BK, BV)
+                store_block(after, dS_low, at, K, V, v0, BK, BV, TMA_AFTER)
+            # first, for the registers that d_read takes
+            d_read *= read[:, None]
+            dS = tl.dot(tl.trans(q_tile), d_read.to(dtype), dS * kept, input_precision=PRECISION)
             lam = tl.dot(k_tile, dS_low, input_precision=PRECISION) * get[:, None]
             if DELTA:
                 inverse_at = ((first_in_all + j) * H + h) * INVERSES + SECOND
@@ -134,24 +153,7 @@ def reverse_kernel(
                 back = back.to(tl.float32)
             if EFFECT:
                 whole *= decay
-            else:
-                store_block(solved, lam, at, C, V, v0, C, BV)
             d_value = strength[:, None] * lam
-            if not SECOND and not EFFECT:
-                store_tile(dv, d_value - back if RESIDUAL else d_value, token, end, h, H, V, v0, C, BV)
-
-            if dtype == tl.float16:
-                # strong decays make these rows smaller than its normal numbers: the largest is made 1 meanwhile
-                # a negative scale is allowed
-                largest = tl.max(tl.abs(read), 0)
-                if DELTA:
-                    largest = tl.maximum(largest, tl.max(hold, 0))
-                if PREDICTED:
-                    largest = tl.maximum(largest, tl.max(predict, 0))
-                largest = tl.maximum(largest, SMALLEST)
-                read, hold, predict, decay = read / largest, hold / largest, predict / largest, decay / largest
-            d_read *= read[:, None]
-            dS = tl.dot(tl.trans(q_tile), d_read.to(dtype), dS * decay, input_precision=PRECISION)
             if DELTA or PREDICTED:
                 d_at_k = tl.zeros((C, BV), tl.float32)
                 if DELTA:
@@ -159,6 +161,11 @@ def reverse_kernel(
                 if PREDICTED:
                     d_at_k += predict[:, None] * back
                 dS = tl.dot(tl.trans(k_tile), d_at_k.to(dtype), dS, input_precision=PRECISION)
+            if not EFFECT:
+                # last: their addresses do not meet what the products need
+                store_block(solved, lam, at, C, V, v0, C, BV)
+                if not SECOND:
+                    store_tile(dv, d_value - back if RESIDUAL else d_value, token, end, h, H, V, v0, C, BV, TMA)
             if dtype == tl.float16:
                 dS *= largest
     if EFFECT:

@@ -102,6 +102,8 @@ def choose_tiles(
     gradients = Tile(min(V, 32), 4 if K <= 128 else 8, 3 if ahead else 2, described)
     if not delta and 64 < K <= 128:
         gradients = Tile(min(V, 64 if ahead else 32), 8, 2)
+    # what it needs of the prediction leaves room for a third stage only where no addresses are worked out
+    reverse_S_stages = min(stages, 2) if predicted and reverse_BV > 32 and not described else stages
     return Tiles(
         C=C,
         # products of 16 rows that follow one another: more warps would wait for each other
@@ -110,8 +112,7 @@ def choose_tiles(
         prepare_warps=4,
         forward=Tile(BV, 4, stages, described),
         replay=Tile(min(V, 64), 4, 2),
-        # what it needs of the prediction leaves no room for a third stage
-        reverse_S=Tile(reverse_BV, 4, min(stages, 2) if predicted and reverse_BV > 32 else stages, described),
+        reverse_S=Tile(reverse_BV, 4, reverse_S_stages, described),
         reverse_R=Tile(reverse_BV, 4, stages, described),
         # with what it needs of the prediction, loads two blocks ahead leave no room for a second program
         gradients_S=replace(gradients, num_stages=2) if delta and predicted else gradients,
