@@ -191,12 +191,12 @@ def _gradients(on: Switches, size: _Sizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
     reads = on.DELTA or predicts
     adds = on.RESIDUAL and state == "S"
-    # do, value, the solved system and what the state holds at k; what goes back from R to S
-    tiles = 3 + reads + (predicts if state == "S" else on.RESIDUAL)
+    # do, value, the solved system and what the state holds at k; what goes back from R to S; what is written
+    tiles = 3 + reads + (predicts if state == "S" else on.RESIDUAL) + on.DELTA
     rows = 6 + 2 + adds
     moved = (4 + 2 * adds) * size.k + tiles * size.v + 2 * size.state + on.DELTA * size.matrix + rows * size.row
     mixes = 1 + 2 * on.DELTA + predicts
-    return moved, (4 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
+    return moved, (3 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
 
 
 @dataclass(frozen=True)
@@ -228,6 +228,7 @@ def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> li
         ("its gradient after every chunk", size.state, "scratch"),
         ("solved systems", states * size.v, "scratch"),
         ("gradient of the prediction", on.RESIDUAL * size.v, "scratch"),
+        ("what is written", on.DELTA * size.v, "scratch"),
     ]
     return [Stored(what, moved / C, where) for what, moved, where in found if moved]
 

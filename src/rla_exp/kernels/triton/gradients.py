@@ -1,8 +1,9 @@
 """The gradients of q, k and the gates, chunk by chunk, from the states before and the gradients after each chunk.
 
 All chunks in parallel, no atomics: a program sees all of V, block by block. What passes through R comes first, and is
-added to what passes through S. First comes all that needs U, up to the gradient of k, then what passes through the
-state to q: so that a program's sums fit into the registers of four warps, and two programs share a multiprocessor.
+added to what passes through S. A program goes over V twice, first for what stays inside the chunk, C x C, then for what
+passes through the state to q and k: so that its sums fit into the registers of four warps, and two programs share a
+multiprocessor.
 """
 
 import triton
@@ -76,6 +77,7 @@ def gradients_kernel(
     reads,
     solved,
     d_prediction,
+    written,
     dq,
     dk,
     dg,
@@ -105,11 +107,14 @@ def gradients_kernel(
     SECOND: tl.constexpr,
     PRECISION: tl.constexpr,
     TMA: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """SECOND: R, with gamma: dgamma, and R's shares of dq, dk and dg. Else S: dbeta, and the sums.
 
     What R was fed came from S: what goes back there, the gradient of the prediction, or without one that of v with its
-    sign turned, passes through d_prediction [chunks, H, C, V].
+    sign turned, passes through d_prediction [chunks, H, C, V]. By the delta rule U passes from the first loop over V to
+    the second, through written [chunks, H, C, V]: in kept as rounded as in the C x C sums, so that what decays multiply
+    errs alike in both.
 
     dk is summed as its transposed: no accumulator is then transposed into a left operand, which some versions of
     Triton miscompile on Hopper.
@@ -150,19 +155,16 @@ def gradients_kernel(
     if PREDICTED:
         predict = decay if DECAYED else tl.exp(G_before)
 
+    k_tile = load_keys(k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED)
+    q_tile = load_keys(q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED)
+    # inside the chunk: outer products over the columns of V
     lam_error = tl.zeros((C,), tl.float32)
     lam_held = tl.zeros((C,), tl.float32)
     back_held = tl.zeros((C,), tl.float32)
-    kept = tl.zeros((C,), tl.float32)  # k . dk through what the state gets
-    inner = tl.zeros((BK,), tl.float32)  # <S, dS> by rows
-    # outer products over the columns of V
     d_qk = tl.zeros((C, C), tl.float32)
     d_n = tl.zeros((C, C), tl.float32)
     d_predict = tl.zeros((C, C), tl.float32)
-    # through the state
-    d_k = tl.zeros((BK, C), tl.float32)
-    k_tile = load_keys(k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED)
-    for v0 in range(0, V, BV):
+    for v0 in tl.range(0, V, BV, num_stages=STAGES):
         do_tile = load_inside(do, start, end, h, H, V, v0, C, BV, TMA)
         error = load_inside(values, start, end, h, H, V, v0, C, BV, TMA).to(tl.float32)
         low_lam = load_block(solved, at, C, V, v0, C, BV, TMA)
@@ -174,41 +176,29 @@ def gradients_kernel(
                 back = tl.where(tl.abs(error) > bound, 0.0, back)
                 error = tl.clamp(error, -bound, bound, propagate_nan=tl.PropagateNan.ALL)
             store_block(d_prediction, back, at, C, V, v0, C, BV)
-        S = load_block(before, at, K, V, v0, BK, BV, TMA)
-        dS = load_block(after, at, K, V, v0, BK, BV, TMA)
-        inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32), 1)
-        # all that is elementwise comes first: registers are free again before the products
-        d_at_k = tl.zeros((C, BV), tl.float32)
         if READ:
             at_k = load_block(reads, at, C, V, v0, C, BV, TMA).to(tl.float32)
         if DELTA:
             error -= decay[:, None] * at_k
             lam_held += tl.sum(lam * at_k, 1)
-            d_at_k -= (decay * strength * k_norm)[:, None] * lam
         lam_error += tl.sum(lam * error, 1)
         U = strength[:, None] * error
         if PREDICTED:
             low_back = load_block(d_prediction, at, C, V, v0, C, BV, TMA)
             back = low_back.to(tl.float32)
             back_held += tl.sum(back * at_k, 1)
-            d_at_k += (predict * k_norm)[:, None] * back
-        if READ:
-            d_k = tl.dot(S, tl.trans(d_at_k.to(dtype)), d_k, input_precision=PRECISION)
         if DELTA:
             U = tl.dot(inverse, U.to(dtype), input_precision=PRECISION)
+            store_block(written, U, at, C, V, v0, C, BV)
         low_U = tl.trans(U.to(dtype))
         if DELTA:
             d_n = tl.dot(low_lam, low_U, d_n, input_precision=PRECISION)
         if PREDICTED:
             d_predict = tl.dot(low_back, low_U, d_predict, input_precision=PRECISION)
         d_qk = tl.dot(do_tile, low_U, d_qk, input_precision=PRECISION)
-        gotten = to_end[:, None] * U
-        # by itself: what it adds to d_k may be far below the rounding of the rest
-        kept += tl.sum(gotten * tl.dot(k_tile, dS, input_precision=PRECISION), 1)
-        d_k = tl.dot(dS, tl.trans(gotten.to(dtype)), d_k, input_precision=PRECISION)
 
-    # inside the chunk. D is 1 on the diagonal, D^- beside it, whatever the gates: those entries are left out of the
-    # gates' sums. Where D without its diagonal is needed beside D^-, it is D^- times a row's own decay
+    # D is 1 on the diagonal, D^- beside it, whatever the gates: those entries are left out of the gates' sums. Where D
+    # without its diagonal is needed beside D^-, it is D^- times a row's own decay
     later = i[:, None] > i[None, :]
     if STRICT:
         own = tl.exp(G - G_before)
@@ -218,7 +208,6 @@ def gradients_kernel(
         exponents = tl.where(i[:, None] >= i[None, :], G[:, None] - G[None, :], float("-inf"))
     # exp, but results below float32's normal numbers may be zeros: that saves instructions
     D = tl.exp2(exponents * 1.4426950408889634) * k_norm[None, :]
-    q_tile = load_keys(q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED)
     count = tl.minimum(end - start, C).to(tl.int32)
     inside = i < count
     # nothing is read beyond the sequence's end, where tiles repeat the last row
@@ -231,23 +220,7 @@ def gradients_kernel(
             d_G += predict * back_held
         else:
             d_G_before += predict * back_held
-    d_qk *= D
-    theta = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION) * d_qk
-    if BEFORE:
-        reading = read
-        theta = tl.where(i[:, None] > i[None, :] + 1, theta, 0.0) * reading[:, None]
-        d_G_before += tl.sum(theta, 1)
-    else:
-        reading = read * own
-        if GATED:
-            d_s += read * tl.sum(theta, 1)
-            reading *= strength
-        if not STRICT:
-            theta = tl.where(later, theta, 0.0)
-        theta *= reading[:, None]
-        d_G += tl.sum(theta, 1)
-    low_qk = (d_qk * reading[:, None]).to(dtype)
-    d_k = tl.dot(tl.trans(q_tile), low_qk, d_k, input_precision=PRECISION)
+    theta = tl.zeros((C, C), tl.float32)
     if READ:
         KK = tl.dot(k_tile, tl.trans(k_tile), input_precision=PRECISION) * D
         d_kk = tl.zeros((C, C), tl.float32)
@@ -272,28 +245,71 @@ def gradients_kernel(
             theta += d_theta
             d_kk += d_predict
         low_kk = (d_kk * D).to(dtype)
+    d_qk *= D
+    d_theta = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION) * d_qk
+    if BEFORE:
+        reading = read
+        d_theta = tl.where(i[:, None] > i[None, :] + 1, d_theta, 0.0) * reading[:, None]
+        d_G_before += tl.sum(d_theta, 1)
+    else:
+        reading = read * own
+        if GATED:
+            d_s += read * tl.sum(d_theta, 1)
+            reading *= strength
+        if not STRICT:
+            d_theta = tl.where(later, d_theta, 0.0)
+        d_theta *= reading[:, None]
+        d_G += tl.sum(d_theta, 1)
+    theta += d_theta
+    d_G -= tl.sum(theta, 0)
+    low_qk = (d_qk * reading[:, None]).to(dtype)
+    d_k = tl.dot(tl.trans(q_tile), low_qk, input_precision=PRECISION)
+    if READ:
         d_k = tl.dot(tl.trans(k_tile), low_kk, d_k, input_precision=PRECISION)
         d_k = tl.dot(tl.trans(k_tile), tl.trans(low_kk), d_k, input_precision=PRECISION)
-    d_G -= tl.sum(theta, 0)
+
+    # through the state
+    tl.debug_barrier()
+    kept = tl.zeros((C,), tl.float32)  # k . dk through what the state gets
+    inner = tl.zeros((BK,), tl.float32)  # <S, dS> by rows
+    d_q = tl.zeros((C, BK), tl.float32)
+    for v0 in tl.range(0, V, BV, num_stages=STAGES):
+        do_tile = load_inside(do, start, end, h, H, V, v0, C, BV, TMA)
+        S = load_block(before, at, K, V, v0, BK, BV, TMA)
+        dS = load_block(after, at, K, V, v0, BK, BV, TMA)
+        if DELTA:
+            gotten = to_end[:, None] * load_block(written, at, C, V, v0, C, BV).to(tl.float32)
+        else:
+            U = load_inside(values, start, end, h, H, V, v0, C, BV, TMA).to(tl.float32)
+            if SECOND and CLIPPED:
+                U = tl.clamp(U, -bound, bound, propagate_nan=tl.PropagateNan.ALL)
+            gotten = (to_end * strength)[:, None] * U
+        low_gotten = tl.trans(gotten.to(dtype))
+        inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32), 1)
+        if READ:
+            d_held = tl.zeros((C, BV), tl.float32)
+            if DELTA:
+                lam = load_block(solved, at, C, V, v0, C, BV, TMA).to(tl.float32)
+                d_held -= (decay * strength * k_norm)[:, None] * lam
+            if PREDICTED:
+                back = load_block(d_prediction, at, C, V, v0, C, BV, TMA).to(tl.float32)
+                d_held += (predict * k_norm)[:, None] * back
+            d_k = tl.dot(S, tl.trans(d_held.to(dtype)), d_k, input_precision=PRECISION)
+        d_q = tl.dot(do_tile, tl.trans(S), d_q, input_precision=PRECISION)
+        d_k = tl.dot(dS, low_gotten, d_k, input_precision=PRECISION)
+        # by itself: what it adds to d_k may be far below the rounding of the rest. The last product, for it is waited
+        # for: Triton leaves others running into the loads of a later turn, which take the place of what they read
+        kept += tl.sum(gotten * tl.dot(k_tile, dS, input_precision=PRECISION), 1)
 
     ADD: tl.constexpr = RESIDUAL and not SECOND
     PROJECT: tl.constexpr = NORMALIZE and not SECOND
     store_gradient(dk, tl.trans(d_k), k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED, ADD, PROJECT)
 
-    # of q, through the state
-    d_q = tl.zeros((C, BK), tl.float32)
-    along = tl.zeros((C,), tl.float32)
-    # few registers are needed here, and all loads may run ahead
-    WIDE: tl.constexpr = 2 * BV if V > BV and not TMA else BV
-    for v0 in tl.range(0, V, WIDE, num_stages=3):
-        do_tile = load_inside(do, start, end, h, H, V, v0, C, WIDE, TMA)
-        S = load_block(before, at, K, V, v0, BK, WIDE, TMA)
-        d_q = tl.dot(do_tile, tl.trans(S), d_q, input_precision=PRECISION)
-        # q . dq through the state, from rows that are at hand
-        along += tl.sum(do_tile.to(tl.float32) * tl.dot(q_tile, S, input_precision=PRECISION), 1)
     k_tile = load_keys(k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED)
+    q_tile = load_keys(q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED)
     read *= tl.exp(G_before) if BEFORE else decay
-    along *= read
+    # q . dq through the state
+    along = read * tl.sum(q_tile.to(tl.float32) * d_q, 1)
     if GATED:
         d_s += along
         along *= strength

@@ -136,6 +136,7 @@ def fused_backward(
 
     before, after = scratch(K, V), scratch(K, V)
     reads, solved_S = scratch(C, V), scratch(C, V)
+    written = scratch(C, V) if switches.DELTA else None  # by gradients, for itself
     solved_R, d_prediction = (scratch(C, V) if switches.RESIDUAL else None for _ in range(2))
     _, clip_inside, _ = call.clip_bounds
 
@@ -219,6 +220,7 @@ def fused_backward(
                 give.blocks(state.solved),
                 # R leaves it, S takes it
                 d_prediction if state.second else give.blocks(d_prediction),
+                written,
                 dq,
                 dk,
                 dg,
@@ -228,6 +230,8 @@ def fused_backward(
                 clip_inside,
                 SECOND=state.second,
                 TMA=give.described,
+                # as above: for what only sums of rows take
+                STAGES=tile.num_stages if give.described else None,
                 **call.constants((*CHAIN, "DECAYED", "NORMALIZE")),
                 **tile.launch(),
             )
@@ -250,7 +254,8 @@ def _scratch_bytes(call: Call) -> int:
     x, C = call.x, call.tiles.C
     *_, K, V = call.state_shape
     matrices = call.switches.matrix_slots()["NUM_MATRICES"] * C * C
-    return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + (2 + 2 * call.switches.RESIDUAL) * C * V)
+    tiles = 2 + 2 * call.switches.RESIDUAL + call.switches.DELTA
+    return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + tiles * C * V)
 
 
 WHOLE = 2**20  # chunks of a batch, where none needs to end

@@ -97,10 +97,10 @@ def choose_tiles(
         min(V, 64 if ahead and not (few and count == 1) else 32) for count in (segments, reverse_segments)
     )
     # four warps hold the sums, two programs share a multiprocessor; by the additive rule, which multiplies less, one of
-    # eight warps with wider blocks is faster, by the delta rule no choice of eight is
+    # eight warps with wider blocks is faster where tiles are not described, by the delta rule no choice of eight is
     described = whole and gpu.has_descriptors
     gradients = Tile(min(V, 32), 4 if K <= 128 else 8, 3 if ahead else 2, described)
-    if not delta and 64 < K <= 128:
+    if not delta and 64 < K <= 128 and not described:
         gradients = Tile(min(V, 64 if ahead else 32), 8, 2)
     # what it needs of the prediction leaves room for a third stage only where no addresses are worked out
     reverse_S_stages = min(stages, 2) if predicted and reverse_BV > 32 and not described else stages
@@ -114,8 +114,7 @@ def choose_tiles(
         replay=Tile(min(V, 64), 4, 2),
         reverse_S=Tile(reverse_BV, 4, reverse_S_stages, described),
         reverse_R=Tile(reverse_BV, 4, stages, described),
-        # with what it needs of the prediction, loads two blocks ahead leave no room for a second program
-        gradients_S=replace(gradients, num_stages=2) if delta and predicted else gradients,
+        gradients_S=gradients,
         gradients_R=gradients,
         combine=Tile(min(V, 16), 4, 3 if ahead else 2),
         segments=segments,
