@@ -151,18 +151,13 @@ def load_block(
 
 
 @triton.jit
-def store_block(
-    x, tile, at, rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr, TMA: tl.constexpr = False
-):
+def store_block(x, tile, at, rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr):
     """The inverse of load_block."""
-    if TMA:
-        x.store([(at * rows).to(tl.int32), d0], tile)
+    places, mask = block_places(rows, D, d0, BR, BD)
+    if rows % BR == 0 and D % BD == 0:
+        tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty))
     else:
-        places, mask = block_places(rows, D, d0, BR, BD)
-        if rows % BR == 0 and D % BD == 0:
-            tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty))
-        else:
-            tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty), mask=mask)
+        tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty), mask=mask)
 
 
 @triton.jit

@@ -176,8 +176,6 @@ def fused_backward(
             tile = call.tiles.reverse_R if state.second else call.tiles.reverse_S
             for launch in launches(call, tile, state.gradient, state.gradient, P, backwards=True):
                 give = call.handover(tile, effect=launch.maps is not None)
-                # stored by descriptor it takes a buffer, for which a delta rule that loads predictions has no room
-                describe_after = give.described and not (switches.DELTA and switches.FIT and not state.second)
                 reverse_kernel[launch.blocks, N * P * H](
                     give.keys(x.q),
                     give.keys(x.k),
@@ -187,7 +185,7 @@ def fused_backward(
                     give.matrices(matrices),
                     launch.final,
                     launch.maps,
-                    give.blocks(after) if describe_after else after,
+                    after,
                     state.solved,
                     None if state.second else give.blocks(d_prediction),
                     dv,
@@ -200,7 +198,6 @@ def fused_backward(
                     EFFECT=launch.maps is not None,
                     BATCH=WHOLE,
                     TMA=give.described,
-                    TMA_AFTER=describe_after,
                     **call.constants(("DELTA", "RESIDUAL", "FIT", "SUM")),
                     **call.places(second=state.second),
                     **tile.launch(),

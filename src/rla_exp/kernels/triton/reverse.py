@@ -63,7 +63,6 @@ def reverse_kernel(
     BATCH: tl.constexpr,
     PRECISION: tl.constexpr,
     TMA: tl.constexpr,
-    TMA_AFTER: tl.constexpr,
 ):
     """dR first (SECOND), then dS and dv: what R was fed came from S. What goes back to it is in d_prediction
     [chunks, H, C, V], left by gradients.py.
@@ -72,7 +71,7 @@ def reverse_kernel(
     into P, and then that before it. For each chunk it leaves the gradient of the state after the chunk (after) and the
     solution of the transposed system (solved [chunks, H, C, V]), from which all other gradients follow chunk by chunk.
     EFFECT: nothing but what a segment does to the gradient, into d_state and maps (combine.py). TMA: what is loaded in
-    the loop comes as descriptors; TMA_AFTER: after, too.
+    the loop comes as descriptors.
     """
     v0 = tl.program_id(0) * BV
     chain = tl.program_id(1) // H
@@ -133,7 +132,7 @@ def reverse_kernel(
 
             dS_low = dS.to(dtype)
             if not EFFECT:
-                store_block(after, dS_low, at, K, V, v0, BK, BV, TMA_AFTER)
+                store_block(after, dS_low, at, K, V, v0, BK, BV)
             # first, for the registers that d_read takes
             d_read *= read[:, None]
             dS = tl.dot(tl.trans(q_tile), d_read.to(dtype), dS * kept, input_precision=PRECISION)
