@@ -264,6 +264,11 @@ def test_torch_compile_takes_the_answer_as_a_constant(monkeypatch: pytest.Monkey
     for length in (5, 6, 5000):
         assert compiled(torch.zeros(2, length, 2, 32)).eq(1).all()
     assert [setting.may_cut for setting in asked] == [False, False, True]
+    asked.clear()
+    torch.compiler.reset()
+    for length in (65, 128, 100, 192):
+        assert compiled(torch.zeros(2, length, 2, 128, dtype=torch.bfloat16)).eq(1).all()
+    assert {setting.may_describe for setting in asked} == {False, True}
 
 
 def test_available_backends() -> None:

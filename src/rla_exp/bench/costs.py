@@ -13,7 +13,7 @@ import torch
 from rla_exp.bench.cases import OPTIONS, Op
 from rla_exp.bench.limits import Limits
 from rla_exp.kernels.options import Options
-from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, ROWS, Switches
+from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, MAX_EXACT_K, ROWS, Switches
 from rla_exp.kernels.triton.tiles import BLOCK, chunk_size
 
 FLOAT = 4
@@ -40,7 +40,12 @@ class _Sizes:
     K: int
     V: int
     C: int
-    item: int
+    dtype: torch.dtype
+
+    @property
+    def item(self) -> int:
+        """Of one number."""
+        return self.dtype.itemsize
 
     @property
     def k(self) -> int:
@@ -108,13 +113,13 @@ def kernel_costs(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16",
     on = Switches.of(Options(**OPTIONS[op]))
     width: torch.dtype = getattr(torch, dtype)
     C = chunk_size(width)
-    size = _Sizes(K, V, C, width.itemsize)
+    size = _Sizes(K, V, C, width)
     kernels = [("inverses", _inverses(on, size))] if on.DELTA else []
-    kernels.append(("prepare", _prepare(on, size)))
+    kernels.append(("prepare", _prepare(on, size, forward=True)))
     states = ("S", "R") if on.RESIDUAL else ("S",)
     kernels += [(f"forward {state}", _forward(on, size, state, keep=gradients)) for state in states]
     if gradients:
-        kernels.append(("prepare again", _prepare(on, size)))
+        kernels.append(("prepare again", _prepare(on, size, forward=False)))
         for state in reversed(states):
             kernels += [
                 (f"replay {state}", _replay(on, size, state)),
@@ -135,9 +140,12 @@ def _inverses(on: Switches, size: _Sizes) -> Chunk:
     return moved, size.triangle + on.num_inverses * products * 2 * BLOCK**3
 
 
-def _prepare(on: Switches, size: _Sizes) -> Chunk:
-    products = on.DELTA * (1 + on.FIT + on.RESIDUAL)
-    matrices = on.matrix_slots()["NUM_MATRICES"] + on.num_inverses
+def _prepare(on: Switches, size: _Sizes, *, forward: bool) -> Chunk:
+    # of the prediction's matrices also what rounding takes: by the delta rule of both operands, T_b is rounded here
+    exact = forward and _exact(on, size)
+    rounded = exact and on.DELTA and size.dtype == torch.bfloat16
+    products = on.DELTA * (1 + on.FIT + on.RESIDUAL + exact) + rounded
+    matrices = on.matrix_slots()["NUM_MATRICES"] + on.num_inverses + (rounded or (exact and not on.DELTA))
     moved = 2 * size.k + (2 + on.RESIDUAL + ROWS - 1 + on.RESIDUAL) * size.row + matrices * size.matrix
     return moved, (1 + on.FIT) * size.score + products * size.inner
 
@@ -147,13 +155,20 @@ def _predicts(on: Switches, state: str) -> bool:
     return on.FIT and state == "S"
 
 
+def _exact(on: Switches, size: _Sizes) -> bool:
+    """Whether the forward pass multiplies also what rounding takes of what decides a prediction."""
+    return on.FIT and size.dtype != torch.float32
+
+
 def _forward(on: Switches, size: _Sizes, state: str, *, keep: bool) -> Chunk:
     predicts = _predicts(on, state)
+    exact = _exact(on, size)
+    exact_writes = exact and (predicts or size.K <= MAX_EXACT_K)
     # value and o; r, or o once more
     tiles = 2 + predicts + (state == "R")
-    matrices = 1 + on.DELTA + predicts
+    matrices = 1 + on.DELTA + predicts + (exact and predicts and not on.DELTA)
     moved = 2 * size.k + tiles * size.v + 6 * size.row + matrices * size.matrix + keep * size.checkpoint
-    return moved, (2 + (on.DELTA or predicts)) * size.through + matrices * size.mix
+    return moved, (2 + (on.DELTA or predicts) + exact_writes) * size.through + matrices * size.mix
 
 
 def _replay(on: Switches, size: _Sizes, state: str) -> Chunk:
@@ -165,10 +180,10 @@ def _replay(on: Switches, size: _Sizes, state: str) -> Chunk:
 def _reverse(on: Switches, size: _Sizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
     follows = on.RESIDUAL and state == "S"
-    # do and the solved system; dv, and what R was fed
-    tiles = 2 + (state == "S") + follows + (follows and on.CLIPPED)
+    # do and the solved system; dv, and what goes back from R
+    tiles = 2 + (state == "S") + follows
     matrices = 1 + on.DELTA + predicts
-    moved = 2 * size.k + tiles * size.v + (6 + follows) * size.row + matrices * size.matrix + size.state
+    moved = 2 * size.k + tiles * size.v + 6 * size.row + matrices * size.matrix + size.state
     return moved, (2 + (on.DELTA or predicts)) * size.through + matrices * size.mix
 
 
@@ -176,12 +191,12 @@ def _gradients(on: Switches, size: _Sizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
     reads = on.DELTA or predicts
     adds = on.RESIDUAL and state == "S"
-    # do, value, the solved system and what the state holds at k; for what R was fed, its solved system and r
-    tiles = 3 + reads + predicts * (1 + on.CLIPPED)
-    rows = 6 + predicts + 2 + adds
+    # do, value, the solved system and what the state holds at k; what goes back from R to S; what is written
+    tiles = 3 + reads + (predicts if state == "S" else on.RESIDUAL) + on.DELTA
+    rows = 6 + 2 + adds
     moved = (4 + 2 * adds) * size.k + tiles * size.v + 2 * size.state + on.DELTA * size.matrix + rows * size.row
     mixes = 1 + 2 * on.DELTA + predicts
-    return moved, (4 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
+    return moved, (3 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
 
 
 @dataclass(frozen=True)
@@ -200,7 +215,7 @@ def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> li
     on = Switches.of(Options(**OPTIONS[op]))
     width: torch.dtype = getattr(torch, dtype)
     C = chunk_size(width)
-    size = _Sizes(K, V, C, width.itemsize)
+    size = _Sizes(K, V, C, width)
     states = 1 + on.RESIDUAL
     found = [
         ("r", on.FIT * size.v, "saved"),
@@ -212,6 +227,8 @@ def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> li
         ("what it holds at k", (on.DELTA or on.FIT) * size.v, "made again"),
         ("its gradient after every chunk", size.state, "scratch"),
         ("solved systems", states * size.v, "scratch"),
+        ("gradient of the prediction", on.RESIDUAL * size.v, "scratch"),
+        ("what is written", on.DELTA * size.v, "scratch"),
     ]
     return [Stored(what, moved / C, where) for what, moved, where in found if moved]
 

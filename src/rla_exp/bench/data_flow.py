@@ -103,7 +103,6 @@ def draw_data_flow() -> Figure:
         rest = _Box((12, 4), 18, 6, "dq, dk, dg,\ndbeta, dgamma", PLAIN)
         for start, end in (
             (states, replay),
-            (r, reverse),
             (again, old_matrices),
             (replay, before),
             (reverse, after),

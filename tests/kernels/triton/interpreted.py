@@ -17,6 +17,7 @@ from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options
 from rla_exp.kernels.triton import launch, operator, plan, tiles
 from rla_exp.kernels.triton.call import usual_tiles
+from rla_exp.kernels.triton.descriptors import Handover
 from rla_exp.kernels.triton.step import triton_step
 from rla_exp.kernels.triton.tiles import Tiles, candidates
 from rla_exp.kernels.verify.backends import load_backend
@@ -78,6 +79,31 @@ def test_candidates_for_the_tiles(candidate: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(operator, "fused_backward", fused_backward)
     check(RDN, lengths=(70,), V=80, dtype=torch.float16, candidate=candidate)
     assert taken == [candidate]
+
+
+@pytest.mark.parametrize(("options", "initial_state"), [*[(o, True) for o in option_sets()], (RDN, False)], ids=str)
+def test_whole_chunks(options: Options, initial_state: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their tiles are loaded by descriptor, two blocks of V's columns a head."""
+    described: list[list[int]] = []
+    describe_tile = Handover._describe
+
+    def recorded(x: torch.Tensor, columns: int, tile: list[int]) -> Any:
+        described.append(tile)
+        return describe_tile(x, columns, tile)
+
+    monkeypatch.setattr(Handover, "_describe", staticmethod(recorded))
+    check(options, lengths=(128,), K=128, V=128, num_heads=2, dtype=torch.float16, initial_state=initial_state)
+    assert [64, 128] in described
+    assert [64, 64] in described or [64, 32] in described
+
+
+def test_whole_chunks_of_tensors_that_lie_between_addresses() -> None:
+    """Descriptors begin at multiples of 16 bytes."""
+    x = torch.arange(1 + 2 * 64 * 64, dtype=torch.float16)[1:].view(2, 64, 1, 64)
+    described = Handover(True, 64, 32).values(x)
+    assert described.base.data_ptr() % 16 == 0
+    assert torch.equal(described.base, x)
+    assert (described.shape, described.strides, described.block_shape) == ([128, 64], [64, 1], [64, 32])
 
 
 @pytest.mark.parametrize("options", [RDN, LINEAR_ATTENTION], ids=describe)

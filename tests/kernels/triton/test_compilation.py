@@ -25,6 +25,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from triton.runtime.jit import JITFunction
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from rla_exp.kernels.triton import call
 from rla_exp.kernels.triton.combine import combine_kernel
@@ -40,9 +41,9 @@ SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 # bytes of a thread's registers that do not fit, by chip and kernel; kernels not named do not spill. The stack counts:
 # kernels have no other use for it. On sm_80 ptxas gives up on one kernel and keeps next to nothing in registers.
 MAX_SPILLED_BYTES = {
-    80: {"inverses": 160, "prepare": 640, "forward": 512, "reverse": 256, "gradients": 2624},
-    90: {"inverses": 128, "forward": 352, "reverse": 256, "gradients": 640},
-    100: {"inverses": 192, "forward": 448, "replay": 192, "reverse": 528, "gradients": 192},
+    80: {"inverses": 160, "prepare": 664, "forward": 512, "reverse": 192, "gradients": 2376},
+    90: {"inverses": 136, "forward": 392, "reverse": 192, "gradients": 304},
+    100: {"inverses": 192, "prepare": 40, "forward": 512, "replay": 192, "reverse": 520, "gradients": 296},
 }
 
 
@@ -62,6 +63,15 @@ class Usage:
     registers: int
     spilled_bytes: int
     shared_bytes: int
+
+
+def gpu_of(capability: int) -> Gpu:
+    return Gpu(
+        num_processors=132,
+        shared_memory=SHARED_MEMORY[capability],
+        must_pipeline=False,
+        has_descriptors=capability == 90,
+    )
 
 
 @pytest.fixture
@@ -101,6 +111,8 @@ def compile_launch(launch: Launch, capability: int, folder: Path) -> Usage:
 
 
 def type_of(value: object) -> str:
+    if isinstance(value, TensorDescriptor):
+        return f"tensordesc<{type_of(value.base)[1:]}{value.block_shape}>"
     if isinstance(value, torch.Tensor):
         names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
         names |= {torch.int32: "i32", torch.int64: "i64"}
@@ -175,7 +187,7 @@ def compiled_as(launch: Launch) -> tuple[str, dict[str, Any]]:
     """The kernel's name and all that its code depends on."""
     runtime = {parameter.name for parameter in launch.kernel.params if parameter.do_not_specialize}
     what = {
-        key: type_of(value) if isinstance(value, Tensor) or key in runtime else value
+        key: type_of(value) if isinstance(value, Tensor | TensorDescriptor) or key in runtime else value
         for key, value in launch.arguments.items()
     }
     return launch.kernel.fn.__name__, what | launch.options
@@ -211,11 +223,10 @@ def assert_fits(found: dict[str, Usage], capability: int) -> None:
 def test_all_kernels_of_rdn(
     capability: int, launches: list[Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu = Gpu(num_processors=132, shared_memory=SHARED_MEMORY[capability], must_pipeline=False)
-    monkeypatch.setattr(call, "gpu_of", lambda _: gpu)
-    # with few heads programs take fewer columns
-    for num_sequences in (1, 8) if capability == 90 else (8,):
-        launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences)
+    monkeypatch.setattr(call, "gpu_of", lambda _: gpu_of(capability))
+    # with few heads programs take fewer columns; where chunks are whole, tiles are described on Hopper
+    for num_sequences, num_tokens in ((1, 2048), (8, 2048), (8, 2000)) if capability == 90 else ((8, 2048),):
+        launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences, num_tokens=num_tokens)
     triton_step(meta_inputs(RDN, 128, 128, torch.bfloat16, step=True), RDN, inplace=True)
     found = usages(launches, capability, tmp_path)
     names = {name.split("_")[0] for name in found}
@@ -238,8 +249,7 @@ def test_the_convolution(capability: int, launches: list[Launch], tmp_path: Path
 @pytest.mark.slow
 def test_candidates_for_the_tiles(launches: list[Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What autotuning may choose on Hopper, with many heads and with few."""
-    gpu = Gpu(num_processors=132, shared_memory=SHARED_MEMORY[90], must_pipeline=False)
-    monkeypatch.setattr(call, "gpu_of", lambda _: gpu)
+    monkeypatch.setattr(call, "gpu_of", lambda _: gpu_of(90))
     for num_sequences in (1, 8):
         launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences)
     usual = len(launches)
@@ -256,8 +266,7 @@ def test_segments_of_rdn(
     capability: int, launches: list[Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a long sequence of few heads needs beyond the kernels above: 8 variants on Hopper, 6 elsewhere."""
-    gpu = Gpu(num_processors=132, shared_memory=SHARED_MEMORY[capability], must_pipeline=False)
-    monkeypatch.setattr(call, "gpu_of", lambda _: gpu)
+    monkeypatch.setattr(call, "gpu_of", lambda _: gpu_of(capability))
     launch_sequence(RDN, 128, 128, torch.bfloat16)
     usual = len(launches)
     launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=1, num_tokens=8192, num_heads=4)

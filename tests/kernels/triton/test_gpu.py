@@ -15,12 +15,18 @@ from torch.utils.checkpoint import checkpoint
 
 from rla_exp.kernels import State, linear_attention, linear_attention_step
 from rla_exp.kernels.inputs import Inputs
+from rla_exp.kernels.options import Options
 from rla_exp.kernels.selection import select_backend
 from rla_exp.kernels.triton import guard, tuning
+from rla_exp.kernels.triton.call import usual_tiles
+from rla_exp.kernels.triton.launch import fused_backward, fused_forward
+from rla_exp.kernels.triton.operator import operands
+from rla_exp.kernels.triton.plan import Switches
+from rla_exp.kernels.triton.tiles import Tiles
 from rla_exp.kernels.verify.backends import load_backend
-from rla_exp.kernels.verify.cases import RDN, quick_cases
+from rla_exp.kernels.verify.cases import GATED_DELTA_NET, LINEAR_ATTENTION, RDN, RLA, quick_cases
 from rla_exp.kernels.verify.measure import check_case
-from rla_exp.kernels.verify.problem import Case, Scenario, make_problem, named_leaves, one_token
+from rla_exp.kernels.verify.problem import Case, Scenario, describe, make_problem, named_leaves, one_token
 
 pytestmark = [
     pytest.mark.gpu,
@@ -84,6 +90,28 @@ def test_within_the_bounds(case: Case) -> None:
     assert not [failure for failure in result.failures if known is None or not re.fullmatch(known, failure)]
     if result.failures:
         pytest.xfail("; ".join(result.failures))
+
+
+@pytest.mark.parametrize("options", [RDN, RLA, GATED_DELTA_NET, LINEAR_ATTENTION], ids=describe)
+def test_tiles_by_descriptor_are_the_same(options: Options) -> None:
+    """However they are loaded, all results have the same bits."""
+    scenario = Scenario(name="whole", lengths=(1024,), num_heads=4)
+    case = Case(scenario=scenario, options=options, K=128, V=128, dtype=torch.bfloat16)
+    x = operands(make_problem(case, torch.device("cuda", 0)), options)
+    usual = usual_tiles(x, Switches.of(options))
+    if not usual.forward.described:
+        pytest.skip("nothing is described on this GPU")
+    # gradients sum in another order, over blocks of another width
+    names = ("forward", "reverse_S", "reverse_R")
+    pointers = replace(usual, **{name: replace(getattr(usual, name), described=False) for name in names})
+
+    def bits(tiles: Tiles) -> list[Tensor]:
+        o, S, R, saved = fused_forward(x, options, None, None, keep=True, tiles=tiles)
+        gradients = fused_backward(x, options, saved, o, S, R, tiles=tiles)
+        return [y for y in (o, S, R, *gradients) if y is not None]
+
+    for one, other in zip(bits(usual), bits(pointers), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_auto_takes_the_kernels_after_their_self_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

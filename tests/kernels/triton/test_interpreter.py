@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-MIN_TESTS = 153
+FILES = ("interpreted.py", "interpreted_rounding.py", "interpreted_convolution.py")
+MIN_TESTS = 159
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton exists for Linux only")
 def test_kernels_in_the_interpreter() -> None:
-    files = [str(Path(__file__).with_name(name)) for name in ("interpreted.py", "interpreted_convolution.py")]
+    files = [str(Path(__file__).with_name(name)) for name in FILES]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -10,9 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.triton import plan
-from rla_exp.kernels.triton.guard import CUT_SHAPE, Setting
+from rla_exp.kernels.triton.guard import CUT_SHAPE, WHOLE_CUT_SHAPE, Setting
 from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, equal_chunking, packed_chunking
-from rla_exp.kernels.triton.tiles import Gpu, Tiles, candidates, choose_tiles, may_cut
+from rla_exp.kernels.triton.tiles import Gpu, Tiles, candidates, choose_tiles, may_cut, may_describe
 from rla_exp.kernels.verify.cases import RDN
 
 
@@ -26,7 +27,17 @@ def tiles_of(
     delta: bool = True,
 ) -> Tiles:
     gpu = Gpu(num_processors, shared_memory=227 * 1024, must_pipeline=False)
-    return choose_tiles(dtype, K, 128, delta=delta, predicted=True, num_heads=num_heads, num_tokens=num_tokens, gpu=gpu)
+    return choose_tiles(
+        dtype,
+        K,
+        128,
+        delta=delta,
+        predicted=True,
+        num_heads=num_heads,
+        num_tokens=num_tokens,
+        whole=may_describe(dtype, K=K, V=128, num_tokens=num_tokens),
+        gpu=gpu,
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,8 +105,10 @@ def test_slices_are_cut_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_whatever_is_cut_was_checked() -> None:
     """On any GPU a setting that may be cut has a case that is."""
-    (length,), batch_size, num_heads = CUT_SHAPE
-    for dtype, processors in product((torch.bfloat16, torch.float32), (8, 16, 40, 108, 132, 148, 160)):
+    shapes_checked = (CUT_SHAPE, WHOLE_CUT_SHAPE)
+    for ((length,), batch_size, num_heads), dtype, processors in product(
+        shapes_checked, (torch.bfloat16, torch.float32), (8, 16, 40, 108, 132, 148, 160)
+    ):
         shapes = product((4096, 5000, 131072), (1, 2, 5, 16, 20, 32, 40))
         chosen = {shape: tiles_of(*shape, dtype=dtype, num_processors=processors) for shape in shapes}
         is_cut = [shape for shape, tiles in chosen.items() if tiles.segments > 1]
@@ -114,7 +127,12 @@ def test_the_setting_of_a_call(tokens: int, heads: int, expected: bool) -> None:
     inputs = Inputs(q=x, k=x, v=x, g=None, beta=None, gamma=None, initial_state=None)
     setting = Setting.of(inputs, RDN, step=False, gradients=True)
     assert setting.may_cut == expected
-    assert (CUT_SHAPE[0] in [case.scenario.lengths for case in setting.cases()]) == expected
+    # of 64 tokens each chunk is whole
+    assert setting.may_describe
+    assert (WHOLE_CUT_SHAPE[0] in [case.scenario.lengths for case in setting.cases()]) == expected
+    ragged = Setting.of(replace(inputs, q=x[:, 1:], k=x[:, 1:], v=x[:, 1:]), RDN, step=False, gradients=True)
+    assert not ragged.may_describe
+    assert (CUT_SHAPE[0] in [case.scenario.lengths for case in ragged.cases()]) == expected
     packed = Inputs(q=x, k=x, v=x, g=None, beta=None, gamma=None, initial_state=None, offsets=(0, 1, tokens))
     assert not Setting.of(packed, RDN, step=False, gradients=True).may_cut
     token = Inputs(q=x[:, 0], k=x[:, 0], v=x[:, 0], g=None, beta=None, gamma=None, initial_state=None)

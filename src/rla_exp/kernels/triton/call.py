@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rla_exp.kernels.options import Options
+from rla_exp.kernels.triton.descriptors import Handover
 from rla_exp.kernels.triton.plan import (
     ROWS,
     Chunking,
@@ -18,7 +19,7 @@ from rla_exp.kernels.triton.plan import (
     equal_chunking,
     packed_chunking,
 )
-from rla_exp.kernels.triton.tiles import Tiles, choose_tiles, gpu_of
+from rla_exp.kernels.triton.tiles import Tile, Tiles, choose_tiles, gpu_of, may_describe
 
 
 class Operands(NamedTuple):
@@ -142,6 +143,10 @@ class Call:
         chunking = self.chunking
         return chunking.cu_seqlens, chunking.table, chunking.num_tokens, start, length, self.num_heads
 
+    def handover(self, tile: Tile, *, effect: bool = False) -> Handover:
+        """How a kernel of this tile gets what it loads. What a segment does (effect) needs masks: it has no values."""
+        return Handover(tile.described and not effect, self.tiles.C, tile.BV)
+
     def blocks(self, BV: int) -> int:
         """Programs that share a head's columns."""
         return -(-self.x.v.shape[-1] // BV)
@@ -149,13 +154,16 @@ class Call:
 
 def usual_tiles(x: Operands, switches: Switches) -> Tiles:
     """Those of a call's shape, on its GPU, with Triton's ptxas."""
+    K, V = x.q.shape[-1], x.v.shape[-1]
+    num_tokens = x.q.shape[1] if x.cu_seqlens is None else 0
     return choose_tiles(
         x.q.dtype,
-        block_size(x.q.shape[-1]),
-        block_size(x.v.shape[-1]),
+        block_size(K),
+        block_size(V),
         delta=switches.DELTA,
         predicted=switches.FIT,
         num_heads=x.num_sequences * x.q.shape[2],
-        num_tokens=x.q.shape[1] if x.cu_seqlens is None else 0,
+        num_tokens=num_tokens,
+        whole=may_describe(x.q.dtype, K=K, V=V, num_tokens=num_tokens),
         gpu=gpu_of(x.q.device),
     )

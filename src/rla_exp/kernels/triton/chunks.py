@@ -71,10 +71,17 @@ def tile_places(start, end, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.cons
 
 
 @triton.jit
-def load_tile(x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr):
-    """[C, BD] of x [tokens, H, D]: tokens from start, columns from d0; zeros beyond the sequence and beyond D."""
-    places, mask = tile_places(start, end, H, D, d0, C, BD)
-    return tl.load((x + (start * H + h) * D) + places, mask=mask, other=0.0)
+def load_tile(x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr, TMA: tl.constexpr = False):
+    """[C, BD] of x [tokens, H, D]: tokens from start, columns from d0; zeros beyond the sequence and beyond D.
+
+    TMA: x is a descriptor of whole chunks, which end at no sequence's end.
+    """
+    if TMA:
+        tile = x.load([start.to(tl.int32), h * D + d0])
+    else:
+        places, mask = tile_places(start, end, H, D, d0, C, BD)
+        tile = tl.load((x + (start * H + h) * D) + places, mask=mask, other=0.0)
+    return tile
 
 
 @triton.jit
@@ -84,20 +91,30 @@ def rows_inside(start, end, C: tl.constexpr):
 
 
 @triton.jit
-def load_inside(x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr):
+def load_inside(x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr, TMA: tl.constexpr = False):
     """load_tile, but beyond the sequence its last row: for those who multiply these rows by zero. No masks of rows."""
-    d = d0 + tl.arange(0, BD)
-    tile = (x + (start * H + h) * D) + (rows_inside(start, end, C)[:, None] * (H * D) + d[None, :])
-    if D % BD != 0:
-        return tl.load(tile, mask=(d < D)[None, :], other=0.0)
-    return tl.load(tile)
+    if TMA:
+        tile = x.load([start.to(tl.int32), h * D + d0])
+    else:
+        d = d0 + tl.arange(0, BD)
+        places = (x + (start * H + h) * D) + (rows_inside(start, end, C)[:, None] * (H * D) + d[None, :])
+        if D % BD != 0:
+            tile = tl.load(places, mask=(d < D)[None, :], other=0.0)
+        else:
+            tile = tl.load(places)
+    return tile
 
 
 @triton.jit
-def store_tile(x, tile, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr):
-    """The inverse of load_tile."""
+def store_tile(
+    x, tile, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr, WHOLE: tl.constexpr = False
+):
+    """The inverse of load_tile. WHOLE: neither the chunk ends beyond the sequence nor the tile beyond D."""
     places, mask = tile_places(start, end, H, D, d0, C, BD)
-    tl.store((x + (start * H + h) * D) + places, tile.to(x.dtype.element_ty), mask=mask)
+    if WHOLE:
+        tl.store((x + (start * H + h) * D) + places, tile.to(x.dtype.element_ty))
+    else:
+        tl.store((x + (start * H + h) * D) + places, tile.to(x.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -121,17 +138,26 @@ def block_places(rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: 
 
 
 @triton.jit
-def load_block(x, at, rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr):
-    """[BR, BD] of the at-th of x [.., rows, D], all rows, columns from d0; zeros beyond."""
-    places, mask = block_places(rows, D, d0, BR, BD)
-    return tl.load((x + at * (rows * D)) + places, mask=mask, other=0.0)
+def load_block(
+    x, at, rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr, TMA: tl.constexpr = False
+):
+    """[BR, BD] of the at-th of x [.., rows, D], all rows, columns from d0; zeros beyond. TMA: x is a descriptor."""
+    if TMA:
+        tile = x.load([(at * rows).to(tl.int32), d0])
+    else:
+        places, mask = block_places(rows, D, d0, BR, BD)
+        tile = tl.load((x + at * (rows * D)) + places, mask=mask, other=0.0)
+    return tile
 
 
 @triton.jit
 def store_block(x, tile, at, rows: tl.constexpr, D: tl.constexpr, d0, BR: tl.constexpr, BD: tl.constexpr):
     """The inverse of load_block."""
     places, mask = block_places(rows, D, d0, BR, BD)
-    tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty), mask=mask)
+    if rows % BR == 0 and D % BD == 0:
+        tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty))
+    else:
+        tl.store((x + at * (rows * D)) + places, tile.to(x.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -159,3 +185,19 @@ def inverse_norms(tile):
     """1 / |x| [C] of the rows of a tile."""
     x = tile.to(tl.float32)
     return 1.0 / tl.sqrt(tl.sum(x * x, 1) + 1e-6)
+
+
+@triton.jit
+def lost(x, low):
+    """What rounding x to low took of it, rounded likewise."""
+    if low.dtype == tl.bfloat16:
+        rounded = (low.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    else:
+        rounded = low.to(tl.float32)
+    return (x - rounded).to(low.dtype)
+
+
+@triton.jit
+def in_half(x):
+    """The same memory, of float16."""
+    return x.to(tl.pointer_type(tl.float16), bitcast=True)

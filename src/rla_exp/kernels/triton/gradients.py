@@ -1,64 +1,16 @@
 """The gradients of q, k and the gates, chunk by chunk, from the states before and the gradients after each chunk.
 
 All chunks in parallel, no atomics: a program sees all of V, block by block. What passes through R comes first, and is
-added to what passes through S. First comes all that needs U, up to the gradient of k, then what passes through the
-state to q: so that a program's sums fit into the registers of four warps, and two programs share a multiprocessor.
+added to what passes through S. A program goes over V twice, first for what stays inside the chunk, C x C, then for what
+passes through the state to q and k: so that its sums fit into the registers of four warps, and two programs share a
+multiprocessor.
 """
 
 import triton
 import triton.language as tl
 
-from rla_exp.kernels.triton.chunks import (
-    chunk_span,
-    load_block,
-    load_inside,
-    place_in_all,
-    rows_inside,
-    tile_places,
-)
-
-
-@triton.jit
-def load_keys(x, norms, start, end, h, H, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr, ROUNDED: tl.constexpr):
-    """A tile of q or k; ROUNDED: normalized."""
-    tile = load_inside(x, start, end, h, H, K, 0, C, BK)
-    if ROUNDED:
-        norm = tl.load(norms + rows_inside(start, end, C))
-        tile = (tile.to(tl.float32) * norm[:, None]).to(tile.dtype)
-    return tile
-
-
-@triton.jit
-def store_gradient(
-    dx,
-    d_x,
-    x,
-    norms,
-    start,
-    end,
-    h,
-    H,
-    K: tl.constexpr,
-    C: tl.constexpr,
-    BK: tl.constexpr,
-    ROUNDED: tl.constexpr,
-    ADD: tl.constexpr,
-    PROJECT: tl.constexpr,
-):
-    """Of q or k, added to what is there, and without what normalizing takes out: what is along x."""
-    places, mask = tile_places(start, end, H, K, 0, C, BK)
-    first = (start * H + h) * K
-    if ROUNDED or PROJECT:
-        norm = tl.load(norms + tl.arange(0, C))
-    if ROUNDED:
-        d_x *= norm[:, None]
-    if ADD:
-        d_x += tl.load((dx + first) + places, mask=mask, other=0.0).to(tl.float32)
-    if PROJECT:
-        tile = tl.load((x + first) + places, mask=mask, other=0.0).to(tl.float32)
-        along = norm * norm * tl.sum(tile * d_x, 1)
-        d_x -= along[:, None] * tile
-    tl.store((dx + first) + places, d_x.to(dx.dtype.element_ty), mask=mask)
+from rla_exp.kernels.triton.chunks import chunk_span, load_block, load_inside, place_in_all, store_block
+from rla_exp.kernels.triton.keys import load_keys, store_gradient
 
 
 # one binary for all lengths: what the self-check compiled is what runs
@@ -67,7 +19,6 @@ def gradients_kernel(
     q,
     k,
     values,
-    r,
     do,
     rows,
     inverses,
@@ -75,7 +26,8 @@ def gradients_kernel(
     after,
     reads,
     solved,
-    solved_R,
+    d_prediction,
+    written,
     dq,
     dk,
     dg,
@@ -104,8 +56,15 @@ def gradients_kernel(
     VARLEN: tl.constexpr,
     SECOND: tl.constexpr,
     PRECISION: tl.constexpr,
+    TMA: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """SECOND: R, with gamma: dgamma, and R's shares of dq, dk and dg. Else S: dbeta, and the sums.
+
+    What R was fed came from S: what goes back there, the gradient of the prediction, or without one that of v with its
+    sign turned, passes through d_prediction [chunks, H, C, V]. By the delta rule U passes from the first loop over V to
+    the second, through written [chunks, H, C, V]: in kept as rounded as in the C x C sums, so that what decays multiply
+    errs alike in both.
 
     dk is summed as its transposed: no accumulator is then transposed into a left operand, which some versions of
     Triton miscompile on Hopper.
@@ -146,63 +105,50 @@ def gradients_kernel(
     if PREDICTED:
         predict = decay if DECAYED else tl.exp(G_before)
 
+    k_tile = load_keys(k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED)
+    q_tile = load_keys(q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED)
+    # inside the chunk: outer products over the columns of V
     lam_error = tl.zeros((C,), tl.float32)
     lam_held = tl.zeros((C,), tl.float32)
-    passed_held = tl.zeros((C,), tl.float32)
-    kept = tl.zeros((C,), tl.float32)  # k . dk through what the state gets
-    inner = tl.zeros((BK,), tl.float32)  # <S, dS> by rows
-    # outer products over the columns of V
+    back_held = tl.zeros((C,), tl.float32)
     d_qk = tl.zeros((C, C), tl.float32)
     d_n = tl.zeros((C, C), tl.float32)
     d_predict = tl.zeros((C, C), tl.float32)
-    # through the state
-    d_k = tl.zeros((BK, C), tl.float32)
-    k_tile = load_keys(k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED)
-    for v0 in range(0, V, BV):
-        do_tile = load_inside(do, start, end, h, H, V, v0, C, BV)
-        error = load_inside(values, start, end, h, H, V, v0, C, BV).to(tl.float32)
-        if SECOND and CLIPPED:
-            error = tl.clamp(error, -bound, bound, propagate_nan=tl.PropagateNan.ALL)
-        low_lam = load_block(solved, at, C, V, v0, C, BV)
+    for v0 in tl.range(0, V, BV, num_stages=STAGES):
+        do_tile = load_inside(do, start, end, h, H, V, v0, C, BV, TMA)
+        error = load_inside(values, start, end, h, H, V, v0, C, BV, TMA).to(tl.float32)
+        low_lam = load_block(solved, at, C, V, v0, C, BV, TMA)
         lam = low_lam.to(tl.float32)
-        S = load_block(before, at, K, V, v0, BK, BV)
-        dS = load_block(after, at, K, V, v0, BK, BV)
-        inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32), 1)
-        # all that is elementwise comes first: registers are free again before the products
-        d_at_k = tl.zeros((C, BV), tl.float32)
+        if SECOND:
+            # R was fed v, or r = clip(v - P), which the clip lets through or not
+            back = -strength[:, None] * lam
+            if CLIPPED:
+                back = tl.where(tl.abs(error) > bound, 0.0, back)
+                error = tl.clamp(error, -bound, bound, propagate_nan=tl.PropagateNan.ALL)
+            store_block(d_prediction, back, at, C, V, v0, C, BV)
         if READ:
-            at_k = load_block(reads, at, C, V, v0, C, BV).to(tl.float32)
+            at_k = load_block(reads, at, C, V, v0, C, BV, TMA).to(tl.float32)
         if DELTA:
             error -= decay[:, None] * at_k
             lam_held += tl.sum(lam * at_k, 1)
-            d_at_k -= (decay * strength * k_norm)[:, None] * lam
         lam_error += tl.sum(lam * error, 1)
         U = strength[:, None] * error
         if PREDICTED:
-            y = tl.load(gates + 3 * C + i)
-            passed = y[:, None] * load_block(solved_R, at, C, V, v0, C, BV).to(tl.float32)
-            if CLIPPED:
-                clipped = load_inside(r, start, end, h, H, V, v0, C, BV).to(tl.float32)
-                passed = tl.where(tl.abs(clipped) > bound, 0.0, passed)
-            passed_held += tl.sum(passed * at_k, 1)
-            d_at_k -= (predict * k_norm)[:, None] * passed
-        if READ:
-            d_k = tl.dot(S, tl.trans(d_at_k.to(dtype)), d_k, input_precision=PRECISION)
+            low_back = load_block(d_prediction, at, C, V, v0, C, BV, TMA)
+            back = low_back.to(tl.float32)
+            back_held += tl.sum(back * at_k, 1)
         if DELTA:
             U = tl.dot(inverse, U.to(dtype), input_precision=PRECISION)
+            store_block(written, U, at, C, V, v0, C, BV)
         low_U = tl.trans(U.to(dtype))
         if DELTA:
             d_n = tl.dot(low_lam, low_U, d_n, input_precision=PRECISION)
         if PREDICTED:
-            d_predict = tl.dot(passed.to(dtype), low_U, d_predict, input_precision=PRECISION)
+            d_predict = tl.dot(low_back, low_U, d_predict, input_precision=PRECISION)
         d_qk = tl.dot(do_tile, low_U, d_qk, input_precision=PRECISION)
-        gotten = to_end[:, None] * U
-        # by itself: what it adds to d_k may be far below the rounding of the rest
-        kept += tl.sum(gotten * tl.dot(k_tile, dS, input_precision=PRECISION), 1)
-        d_k = tl.dot(dS, tl.trans(gotten.to(dtype)), d_k, input_precision=PRECISION)
 
-    # inside the chunk. D is 1 on the diagonal, D^- beside it, whatever the gates: those entries are left out of the
-    # gates' sums. Where D without its diagonal is needed beside D^-, it is D^- times a row's own decay
+    # D is 1 on the diagonal, D^- beside it, whatever the gates: those entries are left out of the gates' sums. Where D
+    # without its diagonal is needed beside D^-, it is D^- times a row's own decay
     later = i[:, None] > i[None, :]
     if STRICT:
         own = tl.exp(G - G_before)
@@ -212,7 +158,6 @@ def gradients_kernel(
         exponents = tl.where(i[:, None] >= i[None, :], G[:, None] - G[None, :], float("-inf"))
     # exp, but results below float32's normal numbers may be zeros: that saves instructions
     D = tl.exp2(exponents * 1.4426950408889634) * k_norm[None, :]
-    q_tile = load_keys(q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED)
     count = tl.minimum(end - start, C).to(tl.int32)
     inside = i < count
     # nothing is read beyond the sequence's end, where tiles repeat the last row
@@ -222,26 +167,10 @@ def gradients_kernel(
     d_G_before = tl.zeros((C,), tl.float32)
     if PREDICTED:
         if DECAYED:
-            d_G -= predict * passed_held
+            d_G += predict * back_held
         else:
-            d_G_before -= predict * passed_held
-    d_qk *= D
-    theta = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION) * d_qk
-    if BEFORE:
-        reading = read
-        theta = tl.where(i[:, None] > i[None, :] + 1, theta, 0.0) * reading[:, None]
-        d_G_before += tl.sum(theta, 1)
-    else:
-        reading = read * own
-        if GATED:
-            d_s += read * tl.sum(theta, 1)
-            reading *= strength
-        if not STRICT:
-            theta = tl.where(later, theta, 0.0)
-        theta *= reading[:, None]
-        d_G += tl.sum(theta, 1)
-    low_qk = (d_qk * reading[:, None]).to(dtype)
-    d_k = tl.dot(tl.trans(q_tile), low_qk, d_k, input_precision=PRECISION)
+            d_G_before += predict * back_held
+    theta = tl.zeros((C, C), tl.float32)
     if READ:
         KK = tl.dot(k_tile, tl.trans(k_tile), input_precision=PRECISION) * D
         d_kk = tl.zeros((C, C), tl.float32)
@@ -258,36 +187,79 @@ def gradients_kernel(
             if DECAYED:
                 d_predict *= (own * k_norm)[:, None]
                 d_theta = KK * d_predict
-                d_G -= tl.sum(d_theta, 1)
+                d_G += tl.sum(d_theta, 1)
             else:
                 d_predict *= k_norm[:, None]
                 d_theta = tl.where(i[:, None] > i[None, :] + 1, KK * d_predict, 0.0)
-                d_G_before -= tl.sum(d_theta, 1)
-            theta -= d_theta
-            d_kk -= d_predict
+                d_G_before += tl.sum(d_theta, 1)
+            theta += d_theta
+            d_kk += d_predict
         low_kk = (d_kk * D).to(dtype)
+    d_qk *= D
+    d_theta = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION) * d_qk
+    if BEFORE:
+        reading = read
+        d_theta = tl.where(i[:, None] > i[None, :] + 1, d_theta, 0.0) * reading[:, None]
+        d_G_before += tl.sum(d_theta, 1)
+    else:
+        reading = read * own
+        if GATED:
+            d_s += read * tl.sum(d_theta, 1)
+            reading *= strength
+        if not STRICT:
+            d_theta = tl.where(later, d_theta, 0.0)
+        d_theta *= reading[:, None]
+        d_G += tl.sum(d_theta, 1)
+    theta += d_theta
+    d_G -= tl.sum(theta, 0)
+    low_qk = (d_qk * reading[:, None]).to(dtype)
+    d_k = tl.dot(tl.trans(q_tile), low_qk, input_precision=PRECISION)
+    if READ:
         d_k = tl.dot(tl.trans(k_tile), low_kk, d_k, input_precision=PRECISION)
         d_k = tl.dot(tl.trans(k_tile), tl.trans(low_kk), d_k, input_precision=PRECISION)
-    d_G -= tl.sum(theta, 0)
+
+    # through the state
+    tl.debug_barrier()
+    kept = tl.zeros((C,), tl.float32)  # k . dk through what the state gets
+    inner = tl.zeros((BK,), tl.float32)  # <S, dS> by rows
+    d_q = tl.zeros((C, BK), tl.float32)
+    for v0 in tl.range(0, V, BV, num_stages=STAGES):
+        do_tile = load_inside(do, start, end, h, H, V, v0, C, BV, TMA)
+        S = load_block(before, at, K, V, v0, BK, BV, TMA)
+        dS = load_block(after, at, K, V, v0, BK, BV, TMA)
+        if DELTA:
+            gotten = to_end[:, None] * load_block(written, at, C, V, v0, C, BV).to(tl.float32)
+        else:
+            U = load_inside(values, start, end, h, H, V, v0, C, BV, TMA).to(tl.float32)
+            if SECOND and CLIPPED:
+                U = tl.clamp(U, -bound, bound, propagate_nan=tl.PropagateNan.ALL)
+            gotten = (to_end * strength)[:, None] * U
+        low_gotten = tl.trans(gotten.to(dtype))
+        inner += tl.sum(S.to(tl.float32) * dS.to(tl.float32), 1)
+        if READ:
+            d_held = tl.zeros((C, BV), tl.float32)
+            if DELTA:
+                lam = load_block(solved, at, C, V, v0, C, BV, TMA).to(tl.float32)
+                d_held -= (decay * strength * k_norm)[:, None] * lam
+            if PREDICTED:
+                back = load_block(d_prediction, at, C, V, v0, C, BV, TMA).to(tl.float32)
+                d_held += (predict * k_norm)[:, None] * back
+            d_k = tl.dot(S, tl.trans(d_held.to(dtype)), d_k, input_precision=PRECISION)
+        d_q = tl.dot(do_tile, tl.trans(S), d_q, input_precision=PRECISION)
+        d_k = tl.dot(dS, low_gotten, d_k, input_precision=PRECISION)
+        # by itself: what it adds to d_k may be far below the rounding of the rest. The last product, for it is waited
+        # for: Triton leaves others running into the loads of a later turn, which take the place of what they read
+        kept += tl.sum(gotten * tl.dot(k_tile, dS, input_precision=PRECISION), 1)
 
     ADD: tl.constexpr = RESIDUAL and not SECOND
     PROJECT: tl.constexpr = NORMALIZE and not SECOND
     store_gradient(dk, tl.trans(d_k), k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED, ADD, PROJECT)
 
-    # of q, through the state
-    d_q = tl.zeros((C, BK), tl.float32)
-    along = tl.zeros((C,), tl.float32)
-    # few registers are needed here, and all loads may run ahead
-    WIDE: tl.constexpr = 2 * BV if V > BV else BV
-    for v0 in tl.range(0, V, WIDE, num_stages=3):
-        do_tile = load_inside(do, start, end, h, H, V, v0, C, WIDE)
-        S = load_block(before, at, K, V, v0, BK, WIDE)
-        d_q = tl.dot(do_tile, tl.trans(S), d_q, input_precision=PRECISION)
-        # q . dq through the state, from rows that are at hand
-        along += tl.sum(do_tile.to(tl.float32) * tl.dot(q_tile, S, input_precision=PRECISION), 1)
     k_tile = load_keys(k, gates + 4 * C, start, end, h, H, K, C, BK, ROUNDED)
+    q_tile = load_keys(q, gates + 5 * C, start, end, h, H, K, C, BK, ROUNDED)
     read *= tl.exp(G_before) if BEFORE else decay
-    along *= read
+    # q . dq through the state
+    along = read * tl.sum(q_tile.to(tl.float32) * d_q, 1)
     if GATED:
         d_s += along
         along *= strength

@@ -21,7 +21,7 @@ from rla_exp.kernels.options import DEFAULT_CLIP, Options, Output, Residual, Rul
 from rla_exp.kernels.triton.assembler import use_installed_assembler
 from rla_exp.kernels.triton.isolated import measure
 from rla_exp.kernels.triton.stored import environment, read_stored, stored_file, write_stored
-from rla_exp.kernels.triton.tiles import may_cut
+from rla_exp.kernels.triton.tiles import may_cut, may_describe
 from rla_exp.kernels.verify.problem import Case, Scenario, dtype_name
 
 SHAPES: dict[str, tuple[tuple[tuple[int, ...], int, int], ...]] = {
@@ -33,6 +33,10 @@ SHAPES: dict[str, tuple[tuple[tuple[int, ...], int, int], ...]] = {
 }
 CUT_SHAPE = ((4100,), 1, 1)
 """What is cut into segments wherever any call is, and its last segment and chunk are short."""
+WHOLE_SHAPES = (((64,), 2, 2), ((1152,), 2, 2), ((64,), 24, 4))
+"""The equal ones in whole chunks, whose tiles are loaded by descriptor where any are."""
+WHOLE_CUT_SHAPE = ((4160,), 1, 1)
+"""The same of what is cut: its last segment is short."""
 
 
 class Setting(NamedTuple):
@@ -54,6 +58,8 @@ class Setting(NamedTuple):
     """Which of the candidates for the tiles; 0: the usual ones."""
     may_cut: bool = False
     """Whether some GPU cuts such a call's sequences into segments."""
+    may_describe: bool = False
+    """Whether some GPU loads such a call's tiles by descriptor."""
 
     @classmethod
     def of(cls, inputs: Inputs, options: Options, *, step: bool, gradients: bool) -> Setting:
@@ -100,6 +106,7 @@ class Setting(NamedTuple):
             initial_state=initial_state,
             gradients=gradients,
             may_cut=may_cut(K, num_heads=num_heads, num_tokens=num_tokens),
+            may_describe=may_describe(dtype, K=K, V=V, num_tokens=num_tokens),
         )
 
     def cases(self) -> list[Case]:
@@ -112,6 +119,9 @@ class Setting(NamedTuple):
             decayed_prediction=self.decayed_prediction,
             normalize_qk=self.normalize_qk,
         )
+        shapes = WHOLE_SHAPES if self.may_describe else SHAPES[self.kind]
+        if self.may_cut:
+            shapes += (WHOLE_CUT_SHAPE if self.may_describe else CUT_SHAPE,)
         return [
             Case(
                 scenario=Scenario(
@@ -129,7 +139,7 @@ class Setting(NamedTuple):
                 dtype=getattr(torch, self.dtype),
                 candidate=self.candidate,
             )
-            for lengths, batch_size, num_heads in (*SHAPES[self.kind], *[CUT_SHAPE] * self.may_cut)
+            for lengths, batch_size, num_heads in shapes
         ]
 
 

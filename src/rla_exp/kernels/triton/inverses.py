@@ -13,7 +13,7 @@ and so on, the one of rows a and columns b <= a the a (a + 1) / 2 + b-th.
 import triton
 import triton.language as tl
 
-from rla_exp.kernels.triton.chunks import chunk_span, load_gate, load_tile, summed_decays
+from rla_exp.kernels.triton.chunks import chunk_span, in_half, load_gate, load_tile, summed_decays
 
 # the compiler unpacks no tuples, and they grow
 # ruff: noqa: RUF005
@@ -157,8 +157,9 @@ def inverses_kernel(
     MERGE: tl.constexpr,
     M: tl.constexpr,
     BD: tl.constexpr,
+    HALF: tl.constexpr,
 ):
-    """T_b, and with a residual T_y, into inverses [chunks, H, 1 or 2, C, C]."""
+    """T_b, and with a residual T_y, into inverses [chunks, H, 1 or 2, C, C]; HALF: T_b in float16 in any case."""
     index = tl.program_id(0)
     h = tl.program_id(1)
     n, start, end = chunk_span(index, cu_seqlens, chunk_table, T, J0, LS, C, VARLEN)
@@ -199,6 +200,6 @@ def inverses_kernel(
         rests = rests + (tl.exp(total - G) * norm,)
         totals = totals + (total,)
         Ns = Ns + (N * tl.exp(-tl.abs(G[:, None] - G[None, :])) * norm[:, None] * norm[None, :],)
-    solve(own, L_b, Ns, bs, C, M, MERGE)
+    solve(in_half(own) if HALF else own, L_b, Ns, bs, C, M, MERGE)
     if RESIDUAL:
         solve(own + C * C, L_y, Ns, ys, C, M, MERGE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import triton.language as tl
 from torch import Tensor
 
 from rla_exp.kernels.options import Options
@@ -13,13 +12,12 @@ from rla_exp.kernels.triton.assembler import use_installed_assembler
 from rla_exp.kernels.triton.call import Call, Gradients, Operands, Saved
 from rla_exp.kernels.triton.forward import forward_kernel
 from rla_exp.kernels.triton.gradients import gradients_kernel
-from rla_exp.kernels.triton.inverses import inverses_kernel
-from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, ROWS
-from rla_exp.kernels.triton.prepare import prepare_kernel
+from rla_exp.kernels.triton.matrices import invert, make_matrices
+from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, MAX_EXACT_K
 from rla_exp.kernels.triton.replay import replay_kernel
 from rla_exp.kernels.triton.reverse import reverse_kernel
 from rla_exp.kernels.triton.segments import launches
-from rla_exp.kernels.triton.tiles import BLOCK, Tiles
+from rla_exp.kernels.triton.tiles import Tiles
 
 
 def fused_forward(
@@ -38,7 +36,12 @@ def fused_forward(
     chunks = chunking.chunks_per_sequence
     # R is fed it
     r = new(x.v.shape) if switches.FIT else None
-    inverses = _inverses(call)
+    # of the prediction's matrices, what rounding to 16 bits takes is multiplied, too
+    exact = switches.FIT and x.q.dtype != torch.float32
+    inverses = invert(call, exact=exact)
+    left = None
+    if exact and not switches.DELTA:
+        left = new((chunking.num_rows(chunks), H, call.tiles.C, call.tiles.C))
     if keep:
         shape = (chunking.num_checkpoints, H, K, V)
         saved = Saved(
@@ -48,7 +51,7 @@ def fused_forward(
             inverses=inverses,
         )
 
-    rows, matrices = _prepare(call, inverses, 0, chunks)
+    rows, matrices = make_matrices(call, inverses, 0, chunks, exact=exact, left=left)
     states: list[tuple[bool, Tensor, Tensor | None, Tensor, Tensor | None]]
     states = [(False, x.v, S, final_S, saved.S)]
     if final_R is not None:
@@ -57,14 +60,17 @@ def fused_forward(
     for second, values, initial, final, checkpoints in states:
         tile = call.tiles.forward
         for launch in launches(call, tile, initial, final, P, backwards=False):
+            give = call.handover(tile, effect=launch.maps is not None)
             forward_kernel[launch.blocks, N * P * H](
-                x.q,
-                x.k,
-                values,
+                give.keys(x.q),
+                give.keys(x.k),
+                give.values(values),
                 rows,
-                inverses,
-                matrices,
+                give.matrices(inverses),
+                give.matrices(matrices),
+                give.matrices(left),
                 launch.initial,
+                give.values(o) if second else None,
                 o,
                 launch.final,
                 launch.maps,
@@ -81,7 +87,12 @@ def fused_forward(
                 HAS_INITIAL=launch.initial is not None,
                 KEEP=keep and launch.maps is None,
                 EFFECT=launch.maps is not None,
+                LEFT=left is not None,
+                EXACT_WRITES=exact and (not second or K <= MAX_EXACT_K),
                 BATCH=CHECKPOINT_EVERY if keep and launch.maps is None else WHOLE,
+                TMA=give.described,
+                # named at the loop, they hold for what no product takes, too: o
+                STAGES=tile.num_stages if second and give.described else None,
                 **call.constants(CHAIN),
                 **call.places(second=second),
                 **tile.launch(),
@@ -125,7 +136,8 @@ def fused_backward(
 
     before, after = scratch(K, V), scratch(K, V)
     reads, solved_S = scratch(C, V), scratch(C, V)
-    solved_R = scratch(C, V) if switches.RESIDUAL else None
+    written = scratch(C, V) if switches.DELTA else None  # by gradients, for itself
+    solved_R, d_prediction = (scratch(C, V) if switches.RESIDUAL else None for _ in range(2))
     _, clip_inside, _ = call.clip_bounds
 
     assert saved.S is not None
@@ -139,7 +151,7 @@ def fused_backward(
         states.insert(0, _State(True, x.v if saved.r is None else saved.r, saved.R, dR, solved_R, dgamma))
 
     for start, length in slices:
-        rows, matrices = _prepare(call, saved.inverses, start, length)
+        rows, matrices = make_matrices(call, saved.inverses, start, length)
         where = call.slice(start, length)
         P, LP = chunking.segments(length, call.tiles.reverse_segments)
         every_chunk = chunking.num_rows(length)
@@ -163,19 +175,19 @@ def fused_backward(
             )
             tile = call.tiles.reverse_R if state.second else call.tiles.reverse_S
             for launch in launches(call, tile, state.gradient, state.gradient, P, backwards=True):
+                give = call.handover(tile, effect=launch.maps is not None)
                 reverse_kernel[launch.blocks, N * P * H](
-                    x.q,
-                    x.k,
-                    saved.r,
-                    do,
+                    give.keys(x.q),
+                    give.keys(x.k),
+                    give.values(do),
                     rows,
-                    saved.inverses,
-                    matrices,
+                    give.matrices(saved.inverses),
+                    give.matrices(matrices),
                     launch.final,
                     launch.maps,
                     after,
                     state.solved,
-                    solved_R,
+                    None if state.second else give.blocks(d_prediction),
                     dv,
                     chunking.cu_seqlens,
                     chunking.cu_chunks,
@@ -183,27 +195,29 @@ def fused_backward(
                     P,
                     LP,
                     H,
-                    clip_inside,
                     EFFECT=launch.maps is not None,
                     BATCH=WHOLE,
-                    **call.constants(CHAIN),
+                    TMA=give.described,
+                    **call.constants(("DELTA", "RESIDUAL", "FIT", "SUM")),
                     **call.places(second=state.second),
                     **tile.launch(),
                 )
             tile = call.tiles.gradients_R if state.second else call.tiles.gradients_S
+            give = call.handover(tile)
             gradients_kernel[every_chunk, H](
                 x.q,
                 x.k,
-                state.values,
-                saved.r,
-                do,
+                give.values(state.values),
+                give.values(do),
                 rows,
                 saved.inverses,
-                before,
-                after,
-                reads,
-                state.solved,
-                solved_R,
+                give.blocks(before),
+                give.blocks(after),
+                give.blocks(reads),
+                give.blocks(state.solved),
+                # R leaves it, S takes it
+                d_prediction if state.second else give.blocks(d_prediction),
+                written,
                 dq,
                 dk,
                 dg,
@@ -212,6 +226,9 @@ def fused_backward(
                 call.scale,
                 clip_inside,
                 SECOND=state.second,
+                TMA=give.described,
+                # as above: for what only sums of rows take
+                STAGES=tile.num_stages if give.described else None,
                 **call.constants((*CHAIN, "DECAYED", "NORMALIZE")),
                 **tile.launch(),
             )
@@ -234,63 +251,8 @@ def _scratch_bytes(call: Call) -> int:
     x, C = call.x, call.tiles.C
     *_, K, V = call.state_shape
     matrices = call.switches.matrix_slots()["NUM_MATRICES"] * C * C
-    return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + (2 + call.switches.RESIDUAL) * C * V)
-
-
-def _inverses(call: Call) -> Tensor | None:
-    """The inverted systems [chunks, H, 1 or 2, C, C] of all chunks; None with the additive rule."""
-    x, chunking, C = call.x, call.chunking, call.tiles.C
-    count = call.switches.num_inverses
-    if not count:
-        return None
-    num_rows = chunking.num_rows(chunking.chunks_per_sequence)
-    inverses = x.q.new_empty((num_rows, call.num_heads, count, C, C))
-    constants = call.constants(("RESIDUAL", "NORMALIZE"))
-    for name in ("V", "BK", "ROWS"):
-        del constants[name]
-    inverses_kernel[num_rows, call.num_heads](
-        x.k,
-        x.g,
-        x.beta,
-        x.gamma,
-        inverses,
-        *call.slice(0, chunking.chunks_per_sequence),
-        # 16 bits that lose no more than tf32: rows of an inverse, where it exists in 16 bits, are of the order of 1
-        MERGE=tl.float32 if x.q.dtype == torch.float32 else tl.float16,
-        M=BLOCK,
-        BD=BLOCK,
-        num_warps=call.tiles.inverses_warps,
-        num_stages=call.tiles.inverses_stages,
-        **constants,
-    )
-    return inverses
-
-
-def _prepare(call: Call, inverses: Tensor | None, start: int, length: int) -> tuple[Tensor, Tensor]:
-    """Gates by row [chunks, H, ROWS, C] and matrices [chunks, H, NUM_MATRICES, C, C] of a slice."""
-    x, chunking, H, C = call.x, call.chunking, call.num_heads, call.tiles.C
-    num_rows = chunking.num_rows(length)
-    slots = call.switches.matrix_slots()
-    rows = x.q.new_empty((num_rows, H, ROWS, C), dtype=torch.float32)
-    matrices = x.q.new_empty((num_rows, H, slots["NUM_MATRICES"], C, C))
-    constants = call.constants(("DELTA", "RESIDUAL", "FIT", "SUM", "DECAYED", "NORMALIZE"))
-    del constants["V"]
-    prepare_kernel[num_rows, H](
-        x.q,
-        x.k,
-        x.g,
-        x.beta,
-        x.gamma,
-        inverses,
-        rows,
-        matrices,
-        *call.slice(start, length),
-        call.scale,
-        num_warps=call.tiles.prepare_warps,
-        **constants,
-        **slots,
-    )
-    return rows, matrices
+    tiles = 2 + 2 * call.switches.RESIDUAL + call.switches.DELTA
+    return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + tiles * C * V)
 
 
 WHOLE = 2**20  # chunks of a batch, where none needs to end

@@ -21,7 +21,9 @@ k, exp(G_t) / |k|; its prediction, exp(G_{t-1}) / |k| (decayed: exp(G_t) / |k|);
 what o reads of S, scale exp(G_t) / |q| (sum: with G_{t-1}), and of R; and exp(G_C). Beyond a sequence's end G stays,
 beta and gamma are 0.
 """
-SCRATCH_BYTES = 640 * 2**20
+MAX_EXACT_K = 32
+"""Up to here keys are so much alike that R, too, gets what rounding takes of its writes."""
+SCRATCH_BYTES = 704 * 2**20
 """What the backward pass may take for states and matrices of chunks at a time; longer calls go in slices."""
 
 

@@ -9,6 +9,9 @@ where A_s is A without its diagonal (residual off: A; output sum: D^- * scale Q 
 prediction is decayed, and T_b, T_y come from inverses.py (additive rule: I). Everything here is made and stored
 transposed, as K Q^T and T^T A^T: what is multiplied from the left then comes from memory, for an accumulator as a left
 operand is what some compilers get wrong on Hopper.
+
+EXACT: PREDICT with what rounding takes of its operands; additive rule: what rounding takes of it itself goes into left
+[chunks, H, C, C]. HALF: T_b comes in float16, and its place gets it in the dtype of T_y.
 """
 
 import triton
@@ -16,10 +19,12 @@ import triton.language as tl
 
 from rla_exp.kernels.triton.chunks import (
     chunk_span,
+    in_half,
     inverse_norms,
     load_block,
     load_gate,
     load_tile,
+    lost,
     place_in_all,
     store_block,
     summed_decays,
@@ -46,6 +51,7 @@ def prepare_kernel(
     inverses,
     rows,
     matrices,
+    left,
     cu_seqlens,
     chunk_table,
     T,
@@ -68,6 +74,8 @@ def prepare_kernel(
     AT_PREDICT: tl.constexpr,
     AT_READ_R: tl.constexpr,
     NUM_MATRICES: tl.constexpr,
+    EXACT: tl.constexpr,
+    HALF: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     index = tl.program_id(0)
@@ -113,7 +121,13 @@ def prepare_kernel(
     T_y = T_b
     if DELTA:
         inverse_at = (place_in_all(index, T, J0, LS, C, VARLEN).to(tl.int64) * H + h) * INVERSES
-        T_b = load_block(inverses, inverse_at, C, C, 0, C, C)
+        if HALF:
+            T_exact = load_block(in_half(inverses), inverse_at, C, C, 0, C, C).to(tl.float32)
+            T_b = T_exact.to(matrices.dtype.element_ty)
+            T_left = lost(T_exact, T_b)
+            store_block(inverses, T_b, inverse_at, C, C, 0, C, C)
+        else:
+            T_b = load_block(inverses, inverse_at, C, C, 0, C, C)
         if RESIDUAL:
             T_y = load_block(inverses, inverse_at + 1, C, C, 0, C, C)
     # rows: the key's token, columns: the reader's, which comes later
@@ -128,16 +142,27 @@ def prepare_kernel(
         D = tl.exp(tl.where(i[:, None] <= i[None, :], G[None, :] - G[:, None], float("-inf")))
         D_later = tl.where(later, D, 0.0)
 
+    at *= NUM_MATRICES
+    if FIT:
+        KK = tl.dot(k_tile, tl.trans(k_tile), input_precision=PRECISION)
+        KK *= k_norm[:, None] * k_norm[None, :]
+        predict = (D_later if DECAYED else D_before) * KK
+        low = predict.to(matrices.dtype.element_ty)
+        if DELTA:
+            # with near-collinear keys an error of either operand would stay in all later rows
+            sum = tl.zeros((C, C), tl.float32)
+            if EXACT:
+                sum = tl.dot(tl.trans(T_b), lost(predict, low), input_precision=PRECISION)
+            if HALF:
+                sum = tl.dot(tl.trans(T_left), low, sum, input_precision=PRECISION)
+            predict = tl.dot(tl.trans(T_b), low, sum, input_precision=PRECISION)
+        elif EXACT:
+            store_block(left, lost(predict, low), index.to(tl.int64) * H + h, C, C, 0, C, C)
+        store_block(matrices, predict, at + AT_PREDICT, C, C, 0, C, C)
     KQ = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
     KQ *= k_norm[:, None] * (q_norm * scale)[None, :]
-    at *= NUM_MATRICES
     read_s = D * KQ
     if RESIDUAL:
         store_product(matrices, at + AT_READ_R, read_s, T_y, DELTA, C, PRECISION)
         read_s = (D_before if SUM else D_later) * KQ
     store_product(matrices, at + AT_READ_S, read_s, T_b, DELTA, C, PRECISION)
-    if FIT:
-        KK = tl.dot(k_tile, tl.trans(k_tile), input_precision=PRECISION)
-        KK *= k_norm[:, None] * k_norm[None, :]
-        predict = (D_later if DECAYED else D_before) * KK
-        store_product(matrices, at + AT_PREDICT, predict, T_b, DELTA, C, PRECISION)

@@ -23,6 +23,8 @@ class Tile:
     BV: int
     num_warps: int
     num_stages: int
+    described: bool = False
+    """Whether what it loads in its loop comes as descriptors."""
 
     def launch(self) -> dict[str, int]:
         """As keyword arguments of a launch."""
@@ -56,7 +58,16 @@ def chunk_size(dtype: torch.dtype) -> int:
 
 
 def choose_tiles(
-    dtype: torch.dtype, K: int, V: int, *, delta: bool, predicted: bool, num_heads: int, num_tokens: int, gpu: Gpu
+    dtype: torch.dtype,
+    K: int,
+    V: int,
+    *,
+    delta: bool,
+    predicted: bool,
+    num_heads: int,
+    num_tokens: int,
+    whole: bool,
+    gpu: Gpu,
 ) -> Tiles:
     """For heads of K and V columns (padded to powers of two).
 
@@ -65,6 +76,7 @@ def choose_tiles(
         predicted: R is fed what S predicted, so that the passes over S load more.
         num_heads: heads of all sequences together, each a chain of chunks.
         num_tokens: of each sequence; 0: they differ, and are not cut.
+        whole: whether all chunks are whole and their tiles can be described (`may_describe`).
     """
     C = chunk_size(dtype)
     segments = reverse_segments = 1
@@ -85,23 +97,24 @@ def choose_tiles(
         min(V, 64 if ahead and not (few and count == 1) else 32) for count in (segments, reverse_segments)
     )
     # four warps hold the sums, two programs share a multiprocessor; by the additive rule, which multiplies less, one of
-    # eight warps with wider blocks is faster, by the delta rule no choice of eight is
-    gradients = Tile(min(V, 32), 4 if K <= 128 else 8, 3 if ahead else 2)
-    if not delta and 64 < K <= 128:
+    # eight warps with wider blocks is faster where tiles are not described, by the delta rule no choice of eight is
+    described = whole and gpu.has_descriptors
+    gradients = Tile(min(V, 32), 4 if K <= 128 else 8, 3 if ahead else 2, described)
+    if not delta and 64 < K <= 128 and not described:
         gradients = Tile(min(V, 64 if ahead else 32), 8, 2)
+    # what it needs of the prediction leaves room for a third stage only where no addresses are worked out
+    reverse_S_stages = min(stages, 2) if predicted and reverse_BV > 32 and not described else stages
     return Tiles(
         C=C,
         # products of 16 rows that follow one another: more warps would wait for each other
         inverses_warps=1,
         inverses_stages=3,
         prepare_warps=4,
-        forward=Tile(BV, 4, stages),
+        forward=Tile(BV, 4, stages, described),
         replay=Tile(min(V, 64), 4, 2),
-        # what it needs of the prediction leaves no room for a third stage
-        reverse_S=Tile(reverse_BV, 4, min(stages, 2) if predicted and reverse_BV > 32 else stages),
-        reverse_R=Tile(reverse_BV, 4, stages),
-        # with what it needs of the prediction, loads two blocks ahead leave no room for a second program
-        gradients_S=replace(gradients, num_stages=2) if delta and predicted else gradients,
+        reverse_S=Tile(reverse_BV, 4, reverse_S_stages, described),
+        reverse_R=Tile(reverse_BV, 4, stages, described),
+        gradients_S=gradients,
         gradients_R=gradients,
         combine=Tile(min(V, 16), 4, 3 if ahead else 2),
         segments=segments,
@@ -141,6 +154,21 @@ def choose_segments(chunks: int, programs: int, gpu: Gpu, min_room: int) -> int:
     return segments if room >= min_room and segments >= MIN_SEGMENTS else 1
 
 
+def may_describe(dtype: torch.dtype, *, K: int, V: int, num_tokens: int) -> bool:
+    """Whether some GPU loads such a call's tiles by descriptor: 16 bits, whole chunks, heads that gain by it.
+
+    Of narrower heads the passes gain less than making descriptors takes.
+
+    Args:
+        num_tokens: of each sequence; 0: they differ.
+    """
+    if dtype == torch.float32 or K != 128 or V not in (64, 128, 256):
+        return False
+    if num_tokens > 0 and num_tokens % chunk_size(dtype) == 0:  # noqa: SIM103
+        return True  # a symbol otherwise, as in may_cut
+    return False
+
+
 MIN_COLUMNS = 16
 """Of a block: the least that a product takes."""
 
@@ -169,7 +197,7 @@ def candidates(usual: Tiles) -> list[Tiles]:
 
 def _other_warps(tile: Tile) -> Tile:
     """Eight warps instead of four, and one program a multiprocessor instead of two, or the other way round."""
-    return replace(tile, num_warps=8) if tile.num_warps == 4 else Tile(min(tile.BV, 32), 4, tile.num_stages)
+    return replace(tile, num_warps=8) if tile.num_warps == 4 else replace(tile, BV=min(tile.BV, 32), num_warps=4)
 
 
 def _chains(usual: Tiles, BV: int, stages: int) -> Tiles:
@@ -197,6 +225,8 @@ class Gpu:
     """Bytes that a program may take."""
     must_pipeline: bool
     """Whether Triton's ptxas is one that miscompiles unpipelined loads."""
+    has_descriptors: bool = False
+    """Whether it is a Hopper GPU, on which kernels that load by descriptor were measured."""
 
 
 @cache
@@ -207,7 +237,8 @@ def gpu_of(device: torch.device) -> Gpu:
     version = str(triton.knobs.nvidia.ptxas.version)
     must_pipeline = tuple(int(part) for part in version.split(".")[:2]) < RIGHT_PTXAS
     if device.type != "cuda":
-        return Gpu(132, 227 * 1024, must_pipeline)
+        return Gpu(132, 227 * 1024, must_pipeline, True)
     index = torch.cuda.current_device() if device.index is None else device.index
     found = triton.runtime.driver.active.utils.get_device_properties(index)
-    return Gpu(found["multiprocessor_count"], found["max_shared_mem"], must_pipeline)
+    is_hopper = torch.cuda.get_device_capability(index)[0] == 9
+    return Gpu(found["multiprocessor_count"], found["max_shared_mem"], must_pipeline, is_hopper)

@@ -34,6 +34,13 @@ SCENARIOS = (
     Scenario(name="step, all clipped", lengths=(1,), step=True, clipped="all"),
     Scenario(name="1000 tokens", lengths=(1000,), launches=20),
     Scenario(name="2100 tokens", lengths=(2100,)),
+    # whole chunks: tiles are loaded by descriptor
+    Scenario(name="64 tokens", lengths=(64,)),
+    Scenario(name="1024 tokens", lengths=(1024,), launches=20),
+    Scenario(name="1024 tokens, no initial state", lengths=(1024,), initial_state=False),
+    Scenario(name="192 tokens, no gradients", lengths=(192,), gradients=False),
+    Scenario(name="many heads, 192 tokens", lengths=(192,), batch_size=24, num_heads=4),
+    Scenario(name="4160 tokens", lengths=(4160,), launches=3),
     # long for so few heads: they are cut into segments
     Scenario(name="4113 tokens", lengths=(4113,), launches=3),
     Scenario(name="4113 tokens, no initial state", lengths=(4113,), initial_state=False),
@@ -60,7 +67,9 @@ QUICK_SCENARIOS = (
     "step",
     "65 tokens",
     "1000 tokens",
+    "1024 tokens",
     "4113 tokens",
+    "4160 tokens",
     "packed",
     "many heads",
     "decay 1e-4",
