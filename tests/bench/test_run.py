@@ -15,7 +15,7 @@ from rla_exp.bench.implementations import IMPLEMENTATIONS, OURS, default_names, 
 from rla_exp.bench.problem import make_problem
 from rla_exp.bench.processes import Worker
 from rla_exp.bench.run import BenchSettings, run_benchmark
-from rla_exp.bench.timing import MIN_REPEATS, Timing, measure, repeats, summarize
+from rla_exp.bench.timing import MIN_REPEATS, Timing, measure, repeats, summarize, writes
 from rla_exp.kernels import linear_attention
 
 SMALL = Shape(1, 64, 2, 32, 32, "float32")
@@ -83,6 +83,8 @@ def test_a_step_goes_on_in_place() -> None:
 
 
 def test_percentiles_and_repeats() -> None:
+    # twice the time that launching takes is filled with writes
+    assert (writes(0.8, 0.1), writes(0.01, 0.1)) == (16, 1)
     timing = summarize([5.0, 1.0, 2.0, 3.0, 4.0, 6.0], 7.0)
     assert (timing.ms, timing.ms_p20, timing.ms_p80, timing.peak_mib) == (3.5, 2.0, 5.0, 7.0)
     assert repeats(0.1, 1.0) == 10

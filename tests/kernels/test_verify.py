@@ -89,13 +89,13 @@ def test_cases_cover_what_they_must() -> None:
         assert max(case.scenario.launches for case in of_set) == 20
         clipped = {"none", "some", "all"} if options in CLIPPED else {"some"}
         assert {case.scenario.clipped for case in of_set} == clipped
-    assert len(quick_cases()) < 65
+    assert len(quick_cases()) < 80
     # autotuning's choices, each on everything quick
     tuned = [case for case in cases if case.candidate]
     assert {case.candidate for case in tuned} == set(CANDIDATES)
     assert {case.options for case in tuned} == {RDN, RLA, GATED_DELTA_NET}
     # without a clip one scenario is none
-    assert len(tuned) == len(CANDIDATES) * (8 + 8 + 7)
+    assert len(tuned) == len(CANDIDATES) * (10 + 10 + 9)
 
 
 def test_settings_are_pairwise() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import torch
 MIN_REPEATS = 5
 MAX_REPEATS = 200
 FLUSH_BYTES = 256 * 2**20
-"""Written before each repeat: more than a second-level cache holds, and long enough for the launches to queue."""
+"""Written before each repeat: more than a second-level cache holds."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ def repeats(once: float, seconds: float) -> int:
     return max(MIN_REPEATS, min(MAX_REPEATS, int(seconds / max(once, 1e-9))))
 
 
+def writes(launching: float, writing: float) -> int:
+    """How often to write before a repeat, so that the GPU finds its launches queued: for twice the time they take."""
+    return max(1, math.ceil(2 * launching / writing))
+
+
 def _peak_mib(call: Callable[[], object], device: torch.device) -> float:
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
@@ -61,21 +67,31 @@ def _peak_mib(call: Callable[[], object], device: torch.device) -> float:
 def _on_gpu(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
     flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
 
-    def run(count: int) -> list[float]:
+    def run(what: Callable[[], object], count: int, flushes: int) -> list[float]:
         events = []
         for _ in range(count):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-            flush.zero_()
+            for _ in range(flushes):
+                flush.zero_()
             start.record()
-            call()
+            what()
             end.record()
             events.append((start, end))
         torch.cuda.synchronize(device)
         return [float(start.elapsed_time(end)) for start, end in events]
 
     # the first one also brings the clocks up
-    once = min(run(2)) / 1000
-    return run(repeats(once, seconds))
+    once = min(run(call, 2, 1)) / 1000
+    count = writes(min(_launching(call, device) for _ in range(3)), min(run(flush.zero_, 3, 1)))
+    return run(call, repeats(once, seconds), count)
+
+
+def _launching(call: Callable[[], object], device: torch.device) -> float:
+    """Milliseconds that the CPU takes to launch a call."""
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - start)
 
 
 def _on_cpu(call: Callable[[], object], seconds: float) -> list[float]:
