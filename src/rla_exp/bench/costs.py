@@ -226,7 +226,7 @@ def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> li
         ("a state before every chunk", size.state, "made again"),
         ("what it holds at k", (on.DELTA or on.FIT) * size.v, "made again"),
         ("its gradient after every chunk", size.state, "scratch"),
-        ("solved systems", states * size.v, "scratch"),
+        ("solved systems", size.v, "scratch"),
         ("gradient of the prediction", on.RESIDUAL * size.v, "scratch"),
         ("what is written", on.DELTA * size.v, "scratch"),
     ]

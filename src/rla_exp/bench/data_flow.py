@@ -98,7 +98,7 @@ def draw_data_flow() -> Figure:
             f"its gradient after each chunk\n({size['its gradient after every chunk']}), solved systems",
             SCRATCH,
         )
-        gradients = _Box((42, 4), 24, 6, "gradients\nall chunks in parallel", PARALLEL)
+        gradients = _Box((42, 4), 24, 6, "gradients, all chunks in parallel;\nR's leave what goes back to S", PARALLEL)
         dv = _Box((91, 4), 7, 6, "dv", PLAIN)
         rest = _Box((12, 4), 18, 6, "dq, dk, dg,\ndbeta, dgamma", PLAIN)
         for start, end in (

@@ -107,7 +107,41 @@ def compile_launch(launch: Launch, capability: int, folder: Path) -> Usage:
     source = ASTSource(launch.kernel, signature, constants, attributes)
     options = {"enable_fp_fusion": True} | launch.options
     compiled = compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    assert not products_that_run_into_loads(compiled.asm["ttgir"]), launch.kernel.fn.__name__
     return usage_of(compiled.asm["cubin"], compiled.metadata.shared, folder)
+
+
+def products_that_run_into_loads(ttgir: str) -> list[str]:
+    """Loads by descriptor, in loops, that are asked for while products run which may still read what they replace."""
+    found: list[str] = []
+    loops: list[tuple[int, list[str]]] = []
+    for line in ttgir.splitlines():
+        depth = len(line) - len(line.lstrip())
+        if "scf.for" in line:
+            loops.append((depth, []))
+        elif loops and depth == loops[-1][0] and line.lstrip().startswith("}"):
+            running = 0
+            _, events = loops.pop()
+            # what a turn leaves running, the next one finds
+            for event in events * 2:
+                if wait := re.search(r"warp_group_dot_wait.*pendings = (\d+)", event):
+                    running = min(running, int(wait[1]))
+                elif "warp_group_dot " in event:
+                    running = running + 1 if "isAsync = true" in event else 0
+                elif running:
+                    found.append(event.strip())
+        elif loops and ("warp_group_dot" in line or "async_tma_copy_global_to_local" in line):
+            loops[-1][1].append(line)
+    return found
+
+
+def test_products_that_run_into_loads_are_found() -> None:
+    """The guard itself: a product that is left running into the next turn's load, and one that is waited for."""
+    load, wait = "    ttng.async_tma_copy_global_to_local %x", "    ttng.warp_group_dot_wait %a {pendings = 0 : i32}"
+    product = "    %a = ttng.warp_group_dot %b, %c, %d {isAsync = true}"
+    loop = "  scf.for %i = %0 to %n {{\n{}\n  }}"
+    assert products_that_run_into_loads(loop.format("\n".join((load, product)))) == [load.strip()]
+    assert not products_that_run_into_loads(loop.format("\n".join((load, product, wait))))
 
 
 def type_of(value: object) -> str:

@@ -26,7 +26,7 @@ def tiles_of(
     num_processors: int = 132,
     delta: bool = True,
 ) -> Tiles:
-    gpu = Gpu(num_processors, shared_memory=227 * 1024, must_pipeline=False)
+    gpu = Gpu(num_processors, shared_memory=227 * 1024, must_pipeline=False, has_descriptors=True)
     return choose_tiles(
         dtype,
         K,
@@ -35,7 +35,7 @@ def tiles_of(
         predicted=True,
         num_heads=num_heads,
         num_tokens=num_tokens,
-        whole=may_describe(dtype, K=K, V=128, num_tokens=num_tokens),
+        describable=may_describe(dtype, K=K, V=128, num_tokens=num_tokens),
         gpu=gpu,
     )
 

@@ -28,7 +28,7 @@ VERSIONS = {"gpu": "Fake H100", "triton": "3.6.0", "ptxas": "13.3", "sources": "
 
 def tiles_of(num_heads: int, dtype: torch.dtype = torch.bfloat16, gpu: Gpu = HOPPER) -> Tiles:
     return choose_tiles(
-        dtype, 128, 128, delta=True, predicted=True, num_heads=num_heads, num_tokens=1000, whole=False, gpu=gpu
+        dtype, 128, 128, delta=True, predicted=True, num_heads=num_heads, num_tokens=1000, describable=False, gpu=gpu
     )
 
 
@@ -123,7 +123,15 @@ def test_candidates_are_few_different_and_begin_with_the_usual() -> None:
     assert [x.gradients_S.num_warps for x in candidates(tiles_of(64))] == [4, 4, 4, 4, 8]
     # no wider than V
     narrow = choose_tiles(
-        torch.bfloat16, 128, 32, delta=True, predicted=True, num_heads=64, num_tokens=1000, whole=False, gpu=HOPPER
+        torch.bfloat16,
+        128,
+        32,
+        delta=True,
+        predicted=True,
+        num_heads=64,
+        num_tokens=1000,
+        describable=False,
+        gpu=HOPPER,
     )
     assert {tiles.forward.BV for tiles in candidates(narrow)} == {16, 32}
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rla_exp.kernels.options import Options
-from rla_exp.kernels.triton.descriptors import Handover
+from rla_exp.kernels.triton.descriptors import Loads
 from rla_exp.kernels.triton.plan import (
     ROWS,
     Chunking,
@@ -143,9 +143,9 @@ class Call:
         chunking = self.chunking
         return chunking.cu_seqlens, chunking.table, chunking.num_tokens, start, length, self.num_heads
 
-    def handover(self, tile: Tile, *, effect: bool = False) -> Handover:
-        """How a kernel of this tile gets what it loads. What a segment does (effect) needs masks: it has no values."""
-        return Handover(tile.described and not effect, self.tiles.C, tile.BV)
+    def loads(self, tile: Tile, *, effect: bool = False) -> Loads:
+        """What a kernel of this tile is given to load. What a segment does (effect) needs masks: it has no values."""
+        return Loads(tile.described and not effect, self.tiles.C, tile.BV)
 
     def blocks(self, BV: int) -> int:
         """Programs that share a head's columns."""
@@ -164,6 +164,6 @@ def usual_tiles(x: Operands, switches: Switches) -> Tiles:
         predicted=switches.FIT,
         num_heads=x.num_sequences * x.q.shape[2],
         num_tokens=num_tokens,
-        whole=may_describe(x.q.dtype, K=K, V=V, num_tokens=num_tokens),
+        describable=may_describe(x.q.dtype, K=K, V=V, num_tokens=num_tokens),
         gpu=gpu_of(x.q.device),
     )

@@ -27,7 +27,7 @@ def store_effect(
     local,
     maps,
     S,
-    whole,
+    total_decay,
     at,
     K: tl.constexpr,
     V: tl.constexpr,
@@ -44,7 +44,7 @@ def store_effect(
     dtype = maps.dtype.element_ty
     after_V: tl.constexpr = (V + BV - 1) // BV * BV
     if not DELTA:
-        tl.store(maps + at, whole)
+        tl.store(maps + at, total_decay)
         store_block(local, S, at, K, V, v0, BK, BV)
     elif v0 < after_V:
         store_block(local, S, at, K, V, v0, BK, BV)

@@ -16,15 +16,15 @@ ALIGNMENT = 16
 
 
 @dataclass(frozen=True)
-class Handover:
-    """How a launch hands over what its kernel loads: described for its tiles, or as it is."""
+class Loads:
+    """What a kernel is given of the tensors that it loads: descriptors of its tiles, or the tensors as they are."""
 
     described: bool
     C: int
     BV: int
 
-    def keys(self, x: Tensor) -> Tensor | TensorDescriptor:
-        """[tokens, H, K], loaded as [C, K] of a head."""
+    def qk(self, x: Tensor) -> Tensor | TensorDescriptor:
+        """q or k [tokens, H, K], loaded as [C, K] of a head."""
         return self._tokens(x, x.shape[-1])
 
     def values(self, x: Tensor) -> Tensor | TensorDescriptor:

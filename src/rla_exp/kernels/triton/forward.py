@@ -139,7 +139,7 @@ def forward_kernel(
     state_at = tl.program_id(1).to(tl.int64)
     S = tl.zeros((BK, BV), tl.float32)
     values_end = end
-    whole = 1.0
+    total_decay = 1.0
     if EFFECT and DELTA:
         S = block_of_identity(v0, V, BK, BV)
         values_end = tl.where(v0 < tl.cdiv(V, BV) * BV, end, start)  # the map is linear: no values
@@ -284,7 +284,7 @@ def forward_kernel(
                 )
 
             if EFFECT:
-                whole *= decay
+                total_decay *= decay
             else:
                 o_tile = tl.dot(q_tile, S_low, input_precision=PRECISION)
                 o_tile *= read[:, None]
@@ -296,6 +296,6 @@ def forward_kernel(
                     o_tile += load_tile(o_of_S, token, end, h, H, V, v0, C, BV, TMA).to(tl.float32)
                 store_tile(o, o_tile, token, end, h, H, V, v0, C, BV, TMA)
     if EFFECT:
-        store_effect(final, maps, S, whole, state_at, K, V, v0, BK, BV, DELTA)
+        store_effect(final, maps, S, total_decay, state_at, K, V, v0, BK, BV, DELTA)
     else:
         store_block(final, S, state_at, K, V, v0, BK, BV)

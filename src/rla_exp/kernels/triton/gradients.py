@@ -61,10 +61,10 @@ def gradients_kernel(
 ):
     """SECOND: R, with gamma: dgamma, and R's shares of dq, dk and dg. Else S: dbeta, and the sums.
 
-    What R was fed came from S: what goes back there, the gradient of the prediction, or without one that of v with its
-    sign turned, passes through d_prediction [chunks, H, C, V]. By the delta rule U passes from the first loop over V to
-    the second, through written [chunks, H, C, V]: in kept as rounded as in the C x C sums, so that what decays multiply
-    errs alike in both.
+    What R was fed came from S. What goes back there passes through d_prediction [chunks, H, C, V]: R leaves the
+    gradient of the prediction (residual "value": of v, negated) for S. By the delta rule U passes from the first loop
+    over V to the second through written [chunks, H, C, V], rounded as the C x C sums take it, so that what decays
+    multiply errs alike in both.
 
     dk is summed as its transposed: no accumulator is then transposed into a left operand, which some versions of
     Triton miscompile on Hopper.

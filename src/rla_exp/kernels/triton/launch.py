@@ -60,17 +60,17 @@ def fused_forward(
     for second, values, initial, final, checkpoints in states:
         tile = call.tiles.forward
         for launch in launches(call, tile, initial, final, P, backwards=False):
-            give = call.handover(tile, effect=launch.maps is not None)
+            loads = call.loads(tile, effect=launch.maps is not None)
             forward_kernel[launch.blocks, N * P * H](
-                give.keys(x.q),
-                give.keys(x.k),
-                give.values(values),
+                loads.qk(x.q),
+                loads.qk(x.k),
+                loads.values(values),
                 rows,
-                give.matrices(inverses),
-                give.matrices(matrices),
-                give.matrices(left),
+                loads.matrices(inverses),
+                loads.matrices(matrices),
+                None if second else loads.matrices(left),
                 launch.initial,
-                give.values(o) if second else None,
+                loads.values(o) if second else None,
                 o,
                 launch.final,
                 launch.maps,
@@ -87,12 +87,12 @@ def fused_forward(
                 HAS_INITIAL=launch.initial is not None,
                 KEEP=keep and launch.maps is None,
                 EFFECT=launch.maps is not None,
-                LEFT=left is not None,
+                LEFT=left is not None and not second,
                 EXACT_WRITES=exact and (not second or K <= MAX_EXACT_K),
-                BATCH=CHECKPOINT_EVERY if keep and launch.maps is None else WHOLE,
-                TMA=give.described,
+                BATCH=CHECKPOINT_EVERY if keep and launch.maps is None else ALL_CHUNKS,
+                TMA=loads.described,
                 # named at the loop, they hold for what no product takes, too: o
-                STAGES=tile.num_stages if second and give.described else None,
+                STAGES=tile.num_stages if second and loads.described else None,
                 **call.constants(CHAIN),
                 **call.places(second=second),
                 **tile.launch(),
@@ -135,20 +135,19 @@ def fused_backward(
         return x.q.new_empty((num_rows, H, *shape))
 
     before, after = scratch(K, V), scratch(K, V)
-    reads, solved_S = scratch(C, V), scratch(C, V)
+    reads, solved = scratch(C, V), scratch(C, V)
     written = scratch(C, V) if switches.DELTA else None  # by gradients, for itself
-    solved_R, d_prediction = (scratch(C, V) if switches.RESIDUAL else None for _ in range(2))
+    d_prediction = scratch(C, V) if switches.RESIDUAL else None
     _, clip_inside, _ = call.clip_bounds
 
     assert saved.S is not None
-    states = [_State(False, x.v, saved.S, dS, solved_S, dbeta)]
+    states = [_State(False, x.v, saved.S, dS, dbeta)]
     if switches.RESIDUAL:
         assert saved.R is not None
         assert dR is not None
-        assert solved_R is not None
         assert dgamma is not None
         # first: what R was fed came from S
-        states.insert(0, _State(True, x.v if saved.r is None else saved.r, saved.R, dR, solved_R, dgamma))
+        states.insert(0, _State(True, x.v if saved.r is None else saved.r, saved.R, dR, dgamma))
 
     for start, length in slices:
         rows, matrices = make_matrices(call, saved.inverses, start, length)
@@ -156,6 +155,7 @@ def fused_backward(
         P, LP = chunking.segments(length, call.tiles.reverse_segments)
         every_chunk = chunking.num_rows(length)
         for state in states:
+            reads_state = switches.DELTA or (switches.FIT and not state.second)
             tile = call.tiles.replay
             replay_kernel[call.blocks(tile.BV), every_chunk, H](
                 x.k,
@@ -169,25 +169,25 @@ def fused_backward(
                 clip_inside,
                 EVERY=CHECKPOINT_EVERY,
                 SECOND=state.second,
-                READ=switches.DELTA or (switches.FIT and not state.second),
+                READ=reads_state,
                 **call.constants(("DELTA", "RESIDUAL", "CLIPPED")),
                 **tile.launch(),
             )
             tile = call.tiles.reverse_R if state.second else call.tiles.reverse_S
             for launch in launches(call, tile, state.gradient, state.gradient, P, backwards=True):
-                give = call.handover(tile, effect=launch.maps is not None)
+                loads = call.loads(tile, effect=launch.maps is not None)
                 reverse_kernel[launch.blocks, N * P * H](
-                    give.keys(x.q),
-                    give.keys(x.k),
-                    give.values(do),
+                    loads.qk(x.q),
+                    loads.qk(x.k),
+                    loads.values(do),
                     rows,
-                    give.matrices(saved.inverses),
-                    give.matrices(matrices),
+                    loads.matrices(saved.inverses),
+                    loads.matrices(matrices),
                     launch.final,
                     launch.maps,
                     after,
-                    state.solved,
-                    None if state.second else give.blocks(d_prediction),
+                    solved,
+                    None if state.second else loads.blocks(d_prediction),
                     dv,
                     chunking.cu_seqlens,
                     chunking.cu_chunks,
@@ -196,27 +196,27 @@ def fused_backward(
                     LP,
                     H,
                     EFFECT=launch.maps is not None,
-                    BATCH=WHOLE,
-                    TMA=give.described,
+                    BATCH=ALL_CHUNKS,
+                    TMA=loads.described,
                     **call.constants(("DELTA", "RESIDUAL", "FIT", "SUM")),
                     **call.places(second=state.second),
                     **tile.launch(),
                 )
             tile = call.tiles.gradients_R if state.second else call.tiles.gradients_S
-            give = call.handover(tile)
+            loads = call.loads(tile)
             gradients_kernel[every_chunk, H](
                 x.q,
                 x.k,
-                give.values(state.values),
-                give.values(do),
+                loads.values(state.values),
+                loads.values(do),
                 rows,
                 saved.inverses,
-                give.blocks(before),
-                give.blocks(after),
-                give.blocks(reads),
-                give.blocks(state.solved),
+                loads.blocks(before),
+                loads.blocks(after),
+                loads.blocks(reads) if reads_state else None,
+                loads.blocks(solved),
                 # R leaves it, S takes it
-                d_prediction if state.second else give.blocks(d_prediction),
+                d_prediction if state.second else loads.blocks(d_prediction) if switches.FIT else None,
                 written,
                 dq,
                 dk,
@@ -226,9 +226,9 @@ def fused_backward(
                 call.scale,
                 clip_inside,
                 SECOND=state.second,
-                TMA=give.described,
+                TMA=loads.described,
                 # as above: for what only sums of rows take
-                STAGES=tile.num_stages if give.described else None,
+                STAGES=tile.num_stages if loads.described else None,
                 **call.constants((*CHAIN, "DECAYED", "NORMALIZE")),
                 **tile.launch(),
             )
@@ -242,7 +242,6 @@ class _State(NamedTuple):
     values: Tensor
     checkpoints: Tensor
     gradient: Tensor
-    solved: Tensor
     d_strength: Tensor
 
 
@@ -251,9 +250,9 @@ def _scratch_bytes(call: Call) -> int:
     x, C = call.x, call.tiles.C
     *_, K, V = call.state_shape
     matrices = call.switches.matrix_slots()["NUM_MATRICES"] * C * C
-    tiles = 2 + 2 * call.switches.RESIDUAL + call.switches.DELTA
+    tiles = 2 + call.switches.RESIDUAL + call.switches.DELTA
     return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + tiles * C * V)
 
 
-WHOLE = 2**20  # chunks of a batch, where none needs to end
+ALL_CHUNKS = 2**20  # chunks of a batch, where none needs to end
 CHAIN = ("DELTA", "RESIDUAL", "FIT", "CLIPPED", "SUM")

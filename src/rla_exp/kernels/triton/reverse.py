@@ -80,7 +80,7 @@ def reverse_kernel(
         if chain % P == 0:
             return  # nothing comes before the first segment
     _, start, end, first, chunks = chain_span(chain, cu_seqlens, cu_chunks, T, J0, LS, P, LP, C, VARLEN)
-    # after may be a descriptor
+    # q may be a descriptor
     dtype = dv.dtype.element_ty
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
     FOLLOWS: tl.constexpr = RESIDUAL and not SECOND
@@ -89,7 +89,7 @@ def reverse_kernel(
     first_in_all = place_in_all(first, T, J0, LS, C, VARLEN)
     state_at = tl.program_id(1).to(tl.int64)
     values_end = end
-    whole = 1.0
+    total_decay = 1.0
     if not EFFECT:
         dS = load_block(d_state, state_at, K, V, v0, BK, BV)
     elif DELTA:
@@ -151,7 +151,7 @@ def reverse_kernel(
                     lam = tl.dot(mix, back, lam, input_precision=PRECISION)
                 back = back.to(tl.float32)
             if EFFECT:
-                whole *= decay
+                total_decay *= decay
             d_value = strength[:, None] * lam
             if DELTA or PREDICTED:
                 d_at_k = tl.zeros((C, BV), tl.float32)
@@ -168,6 +168,6 @@ def reverse_kernel(
             if dtype == tl.float16:
                 dS *= largest
     if EFFECT:
-        store_effect(d_state, maps, dS, whole, state_at, K, V, v0, BK, BV, DELTA)
+        store_effect(d_state, maps, dS, total_decay, state_at, K, V, v0, BK, BV, DELTA)
     else:
         store_block(d_state, dS, state_at, K, V, v0, BK, BV)

@@ -66,7 +66,7 @@ def choose_tiles(
     predicted: bool,
     num_heads: int,
     num_tokens: int,
-    whole: bool,
+    describable: bool,
     gpu: Gpu,
 ) -> Tiles:
     """For heads of K and V columns (padded to powers of two).
@@ -76,7 +76,7 @@ def choose_tiles(
         predicted: R is fed what S predicted, so that the passes over S load more.
         num_heads: heads of all sequences together, each a chain of chunks.
         num_tokens: of each sequence; 0: they differ, and are not cut.
-        whole: whether all chunks are whole and their tiles can be described (`may_describe`).
+        describable: whether `may_describe` says so.
     """
     C = chunk_size(dtype)
     segments = reverse_segments = 1
@@ -98,7 +98,7 @@ def choose_tiles(
     )
     # four warps hold the sums, two programs share a multiprocessor; by the additive rule, which multiplies less, one of
     # eight warps with wider blocks is faster where tiles are not described, by the delta rule no choice of eight is
-    described = whole and gpu.has_descriptors
+    described = describable and gpu.has_descriptors
     gradients = Tile(min(V, 32), 4 if K <= 128 else 8, 3 if ahead else 2, described)
     if not delta and 64 < K <= 128 and not described:
         gradients = Tile(min(V, 64 if ahead else 32), 8, 2)
