@@ -142,7 +142,7 @@ def _inverses(on: Switches, size: _Sizes) -> Chunk:
 
 def _prepare(on: Switches, size: _Sizes, *, forward: bool) -> Chunk:
     # of the prediction's matrices also what rounding takes: by the delta rule of both operands, T_b is rounded here
-    exact = forward and _exact(on, size)
+    exact = forward and on.exact(size.dtype)
     rounded = exact and on.DELTA and size.dtype == torch.bfloat16
     products = on.DELTA * (1 + on.FIT + on.RESIDUAL + exact) + rounded
     matrices = on.matrix_slots()["NUM_MATRICES"] + on.num_inverses + (rounded or (exact and not on.DELTA))
@@ -155,14 +155,9 @@ def _predicts(on: Switches, state: str) -> bool:
     return on.FIT and state == "S"
 
 
-def _exact(on: Switches, size: _Sizes) -> bool:
-    """Whether the forward pass multiplies also what rounding takes of what decides a prediction."""
-    return on.FIT and size.dtype != torch.float32
-
-
 def _forward(on: Switches, size: _Sizes, state: str, *, keep: bool) -> Chunk:
     predicts = _predicts(on, state)
-    exact = _exact(on, size)
+    exact = on.exact(size.dtype)
     exact_writes = exact and (predicts or size.K <= MAX_EXACT_K)
     # value and o; r, or o once more
     tiles = 2 + predicts + (state == "R")

@@ -94,7 +94,7 @@ def rows_inside(start, end, C: tl.constexpr):
 def load_inside(x, start, end, h, H, D: tl.constexpr, d0, C: tl.constexpr, BD: tl.constexpr, TMA: tl.constexpr = False):
     """load_tile, but beyond the sequence its last row: for those who multiply these rows by zero. No masks of rows."""
     if TMA:
-        tile = x.load([start.to(tl.int32), h * D + d0])
+        tile = load_tile(x, start, end, h, H, D, d0, C, BD, TMA)
     else:
         d = d0 + tl.arange(0, BD)
         places = (x + (start * H + h) * D) + (rows_inside(start, end, C)[:, None] * (H * D) + d[None, :])

@@ -214,74 +214,47 @@ def forward_kernel(
             else:
                 U = strength[:, None] * value
                 written = U.to(dtype)
-            # as soon as it is decided, for the registers that values take, but a write without a product goes before it
-            if PREDICTS and DELTA:
-                store_error(
-                    r,
-                    matrices,
-                    left,
-                    at,
-                    at_k,
-                    written,
-                    predict,
-                    value,
-                    token,
-                    r_end,
-                    h,
-                    H,
-                    v0,
-                    clip,
-                    clip_inside,
-                    clip_outside,
-                    CLIPPED,
-                    NUM_MATRICES,
-                    AT_PREDICT,
-                    LEFT,
-                    V,
-                    C,
-                    BV,
-                    PRECISION,
-                    TMA,
-                    TMA and not EXACT_FIRST,
-                )
-            if DELTA:
-                inverse = load_block(inverses, at * INVERSES + SECOND, C, C, 0, C, C, TMA)
-                U = tl.dot(inverse, written, input_precision=PRECISION)
-            U *= get[:, None]
-            U_low = U.to(dtype)
-            S = tl.dot(tl.trans(k_tile), U_low, S * decay, input_precision=PRECISION)
-            if EXACT_WRITES:
-                # what rounding takes of writes adds up where keys are much alike
-                S = tl.dot(tl.trans(k_tile), lost(U, U_low), S, input_precision=PRECISION)
-            if PREDICTS and not DELTA:
-                store_error(
-                    r,
-                    matrices,
-                    left,
-                    at,
-                    at_k,
-                    written,
-                    predict,
-                    value,
-                    token,
-                    r_end,
-                    h,
-                    H,
-                    v0,
-                    clip,
-                    clip_inside,
-                    clip_outside,
-                    CLIPPED,
-                    NUM_MATRICES,
-                    AT_PREDICT,
-                    LEFT,
-                    V,
-                    C,
-                    BV,
-                    PRECISION,
-                    TMA,
-                    TMA and not EXACT_FIRST,
-                )
+            for after_write in tl.static_range(2):
+                # as soon as it is decided, for the registers that values take, but a write without a product goes first
+                if PREDICTS and after_write != DELTA:
+                    store_error(
+                        r,
+                        matrices,
+                        left,
+                        at,
+                        at_k,
+                        written,
+                        predict,
+                        value,
+                        token,
+                        r_end,
+                        h,
+                        H,
+                        v0,
+                        clip,
+                        clip_inside,
+                        clip_outside,
+                        CLIPPED,
+                        NUM_MATRICES,
+                        AT_PREDICT,
+                        LEFT,
+                        V,
+                        C,
+                        BV,
+                        PRECISION,
+                        TMA,
+                        TMA and not EXACT_FIRST,
+                    )
+                if not after_write:
+                    if DELTA:
+                        inverse = load_block(inverses, at * INVERSES + SECOND, C, C, 0, C, C, TMA)
+                        U = tl.dot(inverse, written, input_precision=PRECISION)
+                    U *= get[:, None]
+                    U_low = U.to(dtype)
+                    S = tl.dot(tl.trans(k_tile), U_low, S * decay, input_precision=PRECISION)
+                    if EXACT_WRITES:
+                        # what rounding takes of writes adds up where keys are much alike
+                        S = tl.dot(tl.trans(k_tile), lost(U, U_low), S, input_precision=PRECISION)
 
             if EFFECT:
                 total_decay *= decay

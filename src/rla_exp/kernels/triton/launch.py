@@ -36,9 +36,8 @@ def fused_forward(
     chunks = chunking.chunks_per_sequence
     # R is fed it
     r = new(x.v.shape) if switches.FIT else None
-    # of the prediction's matrices, what rounding to 16 bits takes is multiplied, too
-    exact = switches.FIT and x.q.dtype != torch.float32
-    inverses = invert(call, exact=exact)
+    exact = switches.exact(x.q.dtype)
+    inverses = invert(call)
     left = None
     if exact and not switches.DELTA:
         left = new((chunking.num_rows(chunks), H, call.tiles.C, call.tiles.C))

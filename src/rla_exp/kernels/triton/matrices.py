@@ -13,10 +13,10 @@ from rla_exp.kernels.triton.prepare import prepare_kernel
 from rla_exp.kernels.triton.tiles import BLOCK
 
 
-def invert(call: Call, *, exact: bool) -> Tensor | None:
+def invert(call: Call) -> Tensor | None:
     """The inverted systems [chunks, H, 1 or 2, C, C] of all chunks; None with the additive rule.
 
-    exact: in bfloat16, those of S are left in float16, which `make_matrices` reads and rounds.
+    In bfloat16, where predictions are exact, those of S are left in float16, which `make_matrices` reads and rounds.
     """
     x, chunking, C = call.x, call.chunking, call.tiles.C
     count = call.switches.num_inverses
@@ -38,7 +38,7 @@ def invert(call: Call, *, exact: bool) -> Tensor | None:
         MERGE=tl.float32 if x.q.dtype == torch.float32 else tl.float16,
         M=BLOCK,
         BD=BLOCK,
-        HALF=exact and x.q.dtype == torch.bfloat16,
+        HALF=call.switches.exact(x.q.dtype) and x.q.dtype == torch.bfloat16,
         num_warps=call.tiles.inverses_warps,
         num_stages=call.tiles.inverses_stages,
         **constants,

@@ -66,6 +66,10 @@ class Switches:
             count += is_needed
         return slots | {"NUM_MATRICES": count}
 
+    def exact(self, dtype: torch.dtype) -> bool:
+        """Whether the forward pass multiplies also what rounding takes of what decides a prediction."""
+        return self.FIT and dtype != torch.float32
+
     @property
     def num_inverses(self) -> int:
         """Triangular systems of a chunk: of S, and of R."""
