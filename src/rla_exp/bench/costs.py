@@ -136,16 +136,17 @@ Chunk = tuple[float, float]
 def _inverses(on: Switches, size: _Sizes) -> Chunk:
     # on the diagonal by halves, each step and its transposed; left of it sums of products, and one more
     products = 12 * size.blocks + sum((size.blocks - d) * (d + 1) for d in range(1, size.blocks))
-    moved = size.k + (2 + on.RESIDUAL) * size.row + on.num_inverses * size.matrix
+    matrices = on.num_inverses + on.leaves_rest(size.dtype)
+    moved = size.k + (2 + on.RESIDUAL) * size.row + matrices * size.matrix
     return moved, size.triangle + on.num_inverses * products * 2 * BLOCK**3
 
 
 def _prepare(on: Switches, size: _Sizes, *, forward: bool) -> Chunk:
-    # of the prediction's matrices also what rounding takes: by the delta rule of both operands, T_b is rounded here
+    # of the prediction's matrices also what rounding takes: by the delta rule of both operands, that of T_b is read
     exact = forward and on.exact(size.dtype)
-    rounded = exact and on.DELTA and size.dtype == torch.bfloat16
-    products = on.DELTA * (1 + on.FIT + on.RESIDUAL + exact) + rounded
-    matrices = on.matrix_slots()["NUM_MATRICES"] + on.num_inverses + (rounded or (exact and not on.DELTA))
+    rest = forward and on.leaves_rest(size.dtype)
+    products = on.DELTA * (1 + on.FIT + on.RESIDUAL + exact) + rest
+    matrices = on.matrix_slots()["NUM_MATRICES"] + on.num_inverses + (rest or (exact and not on.DELTA))
     moved = 2 * size.k + (2 + on.RESIDUAL + ROWS - 1 + on.RESIDUAL) * size.row + matrices * size.matrix
     return moved, (1 + on.FIT) * size.score + products * size.inner
 

@@ -195,9 +195,3 @@ def lost(x, low):
     else:
         rounded = low.to(tl.float32)
     return (x - rounded).to(low.dtype)
-
-
-@triton.jit
-def in_half(x):
-    """The same memory, of float16."""
-    return x.to(tl.pointer_type(tl.float16), bitcast=True)

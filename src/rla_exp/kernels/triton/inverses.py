@@ -13,7 +13,7 @@ and so on, the one of rows a and columns b <= a the a (a + 1) / 2 + b-th.
 import triton
 import triton.language as tl
 
-from rla_exp.kernels.triton.chunks import chunk_span, in_half, load_gate, load_tile, summed_decays
+from rla_exp.kernels.triton.chunks import chunk_span, load_gate, load_tile, lost, summed_decays
 
 # the compiler unpacks no tuples, and they grow
 # ruff: noqa: RUF005
@@ -111,16 +111,24 @@ def invert_block(N, strength, M: tl.constexpr, MERGE: tl.constexpr):
 
 
 @triton.jit
-def solve(inverse, L, Ns, strengths, C: tl.constexpr, M: tl.constexpr, MERGE: tl.constexpr):
+def store_rounded(inverse, rest, X, places, REST: tl.constexpr):
+    """X at places of the inverse, and what rounding took of it at those of the rest."""
+    rounded = X.to(inverse.dtype.element_ty)
+    tl.store(inverse + places, rounded)
+    if REST:
+        tl.store(rest + places, lost(X, rounded))
+
+
+@triton.jit
+def solve(inverse, rest, L, Ns, strengths, C: tl.constexpr, M: tl.constexpr, MERGE: tl.constexpr, REST: tl.constexpr):
     """Stores (I + L)^-1 [C, C], of the blocks of -L left of the diagonal and of N on it."""
     place = tl.arange(0, M)[:, None] * C + tl.arange(0, M)[None, :]
-    dtype: tl.constexpr = inverse.dtype.element_ty
     inverted = ()
     for a in tl.static_range(0, C // M):
-        row = inverse + a * M * C + place
+        row = a * M * C + place
         X, X_up = invert_block(Ns[a], strengths[a], M, MERGE)
         inverted = inverted + (low(X_up, MERGE),)
-        tl.store(row + a * M, X.to(dtype))
+        store_rounded(inverse, rest, X, row + a * M, REST)
         # T (I + L) = I: from right to left, each block from those found
         found = (X.to(MERGE),)
         for b in tl.static_range(a - 1, -1, -1):
@@ -129,9 +137,9 @@ def solve(inverse, L, Ns, strengths, C: tl.constexpr, M: tl.constexpr, MERGE: tl
                 sum = product(found[a - c], L[c * (c - 1) // 2 + b], sum)
             X = product(sum.to(MERGE), inverted[b])
             found = found + (X.to(MERGE),)
-            tl.store(row + b * M, X.to(dtype))
+            store_rounded(inverse, rest, X, row + b * M, REST)
         for b in tl.static_range(a + 1, C // M):
-            tl.store(row + b * M, tl.zeros((M, M), dtype))
+            store_rounded(inverse, rest, tl.zeros((M, M), tl.float32), row + b * M, REST)
 
 
 # one binary for all lengths: what the self-check compiled is what runs
@@ -142,6 +150,7 @@ def inverses_kernel(
     beta,
     gamma,
     inverses,
+    rest,
     cu_seqlens,
     chunk_table,
     T,
@@ -157,16 +166,20 @@ def inverses_kernel(
     MERGE: tl.constexpr,
     M: tl.constexpr,
     BD: tl.constexpr,
-    HALF: tl.constexpr,
+    REST: tl.constexpr,
 ):
-    """T_b, and with a residual T_y, into inverses [chunks, H, 1 or 2, C, C]; HALF: T_b in float16 in any case."""
+    """T_b, and with a residual T_y, into inverses [chunks, H, 1 or 2, C, C].
+
+    REST: what rounding takes of T_b, rounded likewise, into rest [chunks, H, C, C].
+    """
     index = tl.program_id(0)
     h = tl.program_id(1)
     n, start, end = chunk_span(index, cu_seqlens, chunk_table, T, J0, LS, C, VARLEN)
     if n < 0:
         return
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
-    own = inverses + (index.to(tl.int64) * H + h) * (INVERSES * C * C)
+    at = index.to(tl.int64) * H + h
+    own = inverses + at * (INVERSES * C * C)
     r = tl.arange(0, M)[:, None]
     c = tl.arange(0, M)[None, :]
 
@@ -177,7 +190,7 @@ def inverses_kernel(
     L_b = ()
     L_y = ()
     # by block: decays from a key to the block's end, and of the whole block
-    rests = ()
+    ends = ()
     totals = ()
     for a in tl.static_range(0, C // M):
         G, total = block_decays(g, start + a * M, end, h, H, M)
@@ -193,13 +206,14 @@ def inverses_kernel(
         # no exponent is positive: a decay between two blocks is that to the one's end times those from there on
         reaches = passing(tl.exp(G) * -norm, totals, a)
         for before in tl.static_range(0, a):
-            score = scores[a * (a + 1) // 2 + before] * rests[before][:, None]
+            score = scores[a * (a + 1) // 2 + before] * ends[before][:, None]
             L_b = L_b + (low(score * (reaches[before] * b)[None, :], MERGE),)
             if RESIDUAL:
                 L_y = L_y + (low(score * (reaches[before] * y)[None, :], MERGE),)
-        rests = rests + (tl.exp(total - G) * norm,)
+        ends = ends + (tl.exp(total - G) * norm,)
         totals = totals + (total,)
         Ns = Ns + (N * tl.exp(-tl.abs(G[:, None] - G[None, :])) * norm[:, None] * norm[None, :],)
-    solve(in_half(own) if HALF else own, L_b, Ns, bs, C, M, MERGE)
+    # R's first: the other way round more registers spill
     if RESIDUAL:
-        solve(own + C * C, L_y, Ns, ys, C, M, MERGE)
+        solve(own + C * C, None, L_y, Ns, ys, C, M, MERGE, False)
+    solve(own, rest + at * (C * C) if REST else None, L_b, Ns, bs, C, M, MERGE, REST)

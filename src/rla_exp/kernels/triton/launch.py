@@ -36,21 +36,28 @@ def fused_forward(
     chunks = chunking.chunks_per_sequence
     # R is fed it
     r = new(x.v.shape) if switches.FIT else None
-    exact = switches.exact(x.q.dtype)
-    inverses = invert(call)
-    left = None
-    if exact and not switches.DELTA:
-        left = new((chunking.num_rows(chunks), H, call.tiles.C, call.tiles.C))
     if keep:
         shape = (chunking.num_checkpoints, H, K, V)
         saved = Saved(
             r=r,
             S=new(shape, dtype=torch.float32),
             R=new(shape, dtype=torch.float32) if switches.RESIDUAL else None,
-            inverses=inverses,
+            inverses=None,
         )
+    if call.tiles.forward_in_one:
+        from rla_exp.kernels.triton.hopper import launch as hopper
 
-    rows, matrices = make_matrices(call, inverses, 0, chunks, exact=exact, left=left)
+        inverses = hopper.forward(call, S, R, o, r, final_S, final_R, saved.S, saved.R)
+        return o, final_S, final_R, saved._replace(inverses=inverses if keep else None)
+
+    exact = switches.exact(x.q.dtype)
+    inverses, rest = invert(call)
+    left = None
+    if exact and not switches.DELTA:
+        left = new((chunking.num_rows(chunks), H, call.tiles.C, call.tiles.C))
+    if keep:
+        saved = saved._replace(inverses=inverses)
+    rows, matrices = make_matrices(call, inverses, 0, chunks, exact=exact, rest=rest, left=left)
     states: list[tuple[bool, Tensor, Tensor | None, Tensor, Tensor | None]]
     states = [(False, x.v, S, final_S, saved.S)]
     if final_R is not None:

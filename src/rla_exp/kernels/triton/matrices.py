@@ -10,20 +10,24 @@ from rla_exp.kernels.triton.call import Call
 from rla_exp.kernels.triton.inverses import inverses_kernel
 from rla_exp.kernels.triton.plan import ROWS
 from rla_exp.kernels.triton.prepare import prepare_kernel
+from rla_exp.kernels.triton.rows import rows_kernel
 from rla_exp.kernels.triton.tiles import BLOCK
 
 
-def invert(call: Call) -> Tensor | None:
-    """The inverted systems [chunks, H, 1 or 2, C, C] of all chunks; None with the additive rule.
+def invert(call: Call) -> tuple[Tensor | None, Tensor | None]:
+    """The inverted systems [chunks, H, 1 or 2, C, C] of all chunks; (None, None) with the additive rule.
 
-    In bfloat16, where predictions are exact, those of S are left in float16, which `make_matrices` reads and rounds.
+    In bfloat16, where predictions are exact, also what rounding took of those of S [chunks, H, C, C].
     """
     x, chunking, C = call.x, call.chunking, call.tiles.C
     count = call.switches.num_inverses
     if not count:
-        return None
+        return None, None
     num_rows = chunking.num_rows(chunking.chunks_per_sequence)
     inverses = x.q.new_empty((num_rows, call.num_heads, count, C, C))
+    rest = None
+    if call.switches.leaves_rest(x.q.dtype):
+        rest = x.q.new_empty((num_rows, call.num_heads, C, C))
     constants = call.constants(("RESIDUAL", "NORMALIZE"))
     for name in ("V", "BK", "ROWS"):
         del constants[name]
@@ -33,26 +37,34 @@ def invert(call: Call) -> Tensor | None:
         x.beta,
         x.gamma,
         inverses,
+        rest,
         *call.slice(0, chunking.chunks_per_sequence),
         # 16 bits that lose no more than tf32: rows of an inverse, where it exists in 16 bits, are of the order of 1
         MERGE=tl.float32 if x.q.dtype == torch.float32 else tl.float16,
         M=BLOCK,
         BD=BLOCK,
-        HALF=call.switches.exact(x.q.dtype) and x.q.dtype == torch.bfloat16,
+        REST=rest is not None,
         num_warps=call.tiles.inverses_warps,
         num_stages=call.tiles.inverses_stages,
         **constants,
     )
-    return inverses
+    return inverses, rest
 
 
 def make_matrices(
-    call: Call, inverses: Tensor | None, start: int, length: int, *, exact: bool = False, left: Tensor | None = None
+    call: Call,
+    inverses: Tensor | None,
+    start: int,
+    length: int,
+    *,
+    exact: bool = False,
+    rest: Tensor | None = None,
+    left: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gates by row [chunks, H, ROWS, C] and matrices [chunks, H, NUM_MATRICES, C, C] of a slice.
 
-    exact: PREDICT of operands that are not rounded, by the delta rule; by the additive one what its own rounding takes
-    goes into left [chunks, H, C, C].
+    exact: PREDICT of operands that are not rounded, by the delta rule, with the rest of `invert`; by the additive one
+    what its own rounding takes goes into left [chunks, H, C, C].
     """
     x, chunking, H, C = call.x, call.chunking, call.num_heads, call.tiles.C
     num_rows = chunking.num_rows(length)
@@ -68,15 +80,40 @@ def make_matrices(
         x.beta,
         x.gamma,
         inverses,
+        rest,
         rows,
         matrices,
         left,
         *call.slice(start, length),
         call.scale,
         EXACT=exact,
-        HALF=exact and x.q.dtype == torch.bfloat16,
+        REST=rest is not None,
         num_warps=call.tiles.prepare_warps,
         **constants,
         **slots,
     )
     return rows, matrices
+
+
+def make_rows(call: Call) -> Tensor:
+    """The gates by row of all chunks, without matrices."""
+    x, chunks = call.x, call.chunking.chunks_per_sequence
+    num_rows = call.chunking.num_rows(chunks)
+    rows = x.q.new_empty((num_rows, call.num_heads, ROWS, call.tiles.C), dtype=torch.float32)
+    constants = call.constants(("RESIDUAL", "SUM", "DECAYED", "NORMALIZE"))
+    for name in ("V", "PRECISION"):
+        del constants[name]
+    rows_kernel[num_rows, call.num_heads](
+        x.q,
+        x.k,
+        x.g,
+        x.beta,
+        x.gamma,
+        rows,
+        *call.slice(0, chunks),
+        call.scale,
+        # norms need the tiles; without them there is work for one warp
+        num_warps=call.tiles.prepare_warps if call.switches.NORMALIZE else 1,
+        **constants,
+    )
+    return rows

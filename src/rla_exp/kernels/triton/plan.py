@@ -70,6 +70,10 @@ class Switches:
         """Whether the forward pass multiplies also what rounding takes of what decides a prediction."""
         return self.FIT and dtype != torch.float32
 
+    def leaves_rest(self, dtype: torch.dtype) -> bool:
+        """Whether it stores what rounding takes of S's inverted systems; in float16 that is no more than they err."""
+        return self.DELTA and self.exact(dtype) and dtype == torch.bfloat16
+
     @property
     def num_inverses(self) -> int:
         """Triangular systems of a chunk: of S, and of R."""

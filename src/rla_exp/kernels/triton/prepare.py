@@ -11,7 +11,7 @@ transposed, as K Q^T and T^T A^T: what is multiplied from the left then comes fr
 operand is what some compilers get wrong on Hopper.
 
 EXACT: PREDICT with what rounding takes of its operands; additive rule: what rounding takes of it itself goes into left
-[chunks, H, C, C]. HALF: T_b comes in float16, and its place gets it in the dtype of T_y.
+[chunks, H, C, C]. REST: what rounding took of T_b is in rest [chunks, H, C, C].
 """
 
 import triton
@@ -19,16 +19,13 @@ import triton.language as tl
 
 from rla_exp.kernels.triton.chunks import (
     chunk_span,
-    in_half,
-    inverse_norms,
     load_block,
-    load_gate,
     load_tile,
     lost,
     place_in_all,
     store_block,
-    summed_decays,
 )
+from rla_exp.kernels.triton.rows import norms, store_rows
 
 
 @triton.jit
@@ -49,6 +46,7 @@ def prepare_kernel(
     beta,
     gamma,
     inverses,
+    rest,
     rows,
     matrices,
     left,
@@ -75,7 +73,7 @@ def prepare_kernel(
     AT_READ_R: tl.constexpr,
     NUM_MATRICES: tl.constexpr,
     EXACT: tl.constexpr,
-    HALF: tl.constexpr,
+    REST: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     index = tl.program_id(0)
@@ -87,49 +85,22 @@ def prepare_kernel(
     INVERSES: tl.constexpr = 2 if RESIDUAL else 1
 
     i = tl.arange(0, C)
-    G = summed_decays(g, start, end, h, H, C)
-    # the very numbers of G one row later: D^-_{t,t-1} is then exactly 1
-    G_before = tl.where(i == 0, 0.0, tl.gather(G, tl.maximum(i - 1, 0), 0))
     q_tile = load_tile(q, start, end, h, H, K, 0, C, BK)
     k_tile = load_tile(k, start, end, h, H, K, 0, C, BK)
-    k_norm = tl.full((C,), 1.0, tl.float32)
-    q_norm = tl.full((C,), 1.0, tl.float32)
-    if NORMALIZE:
-        k_norm = inverse_norms(k_tile)
-        q_norm = inverse_norms(q_tile)
-
-    rows_at = rows + at * (ROWS * C) + i
-    tl.store(rows_at, G)
-    tl.store(rows_at + C, G_before)
-    tl.store(rows_at + 2 * C, load_gate(beta, start, end, h, H, C))
-    if RESIDUAL:
-        tl.store(rows_at + 3 * C, load_gate(gamma, start, end, h, H, C))
-    tl.store(rows_at + 4 * C, k_norm)
-    tl.store(rows_at + 5 * C, q_norm)
-    decay = tl.exp(G)
-    decay_before = tl.exp(G_before)
-    # past the end G stays, so the last entry is that of the sequence's last token
-    G_last = tl.sum(tl.where(i == C - 1, G, 0.0), 0)
-    tl.store(rows_at + 6 * C, decay * k_norm)
-    tl.store(rows_at + 7 * C, (decay if DECAYED else decay_before) * k_norm)
-    tl.store(rows_at + 8 * C, tl.exp(G_last - G) * k_norm)
-    tl.store(rows_at + 9 * C, scale * (decay_before if SUM else decay) * q_norm)
-    tl.store(rows_at + 10 * C, scale * decay * q_norm)
-    tl.store(rows_at + 11 * C, tl.exp(G_last) + tl.zeros((C,), tl.float32))
+    k_norm = norms(k_tile, C, NORMALIZE)
+    q_norm = norms(q_tile, C, NORMALIZE)
+    own = rows + at * (ROWS * C)
+    G, G_before = store_rows(own, g, beta, gamma, k_norm, q_norm, start, end, h, H, scale, C, RESIDUAL, SUM, DECAYED)
 
     T_b = tl.zeros((C, C), matrices.dtype.element_ty)
     T_y = T_b
     if DELTA:
-        inverse_at = (place_in_all(index, T, J0, LS, C, VARLEN).to(tl.int64) * H + h) * INVERSES
-        if HALF:
-            T_exact = load_block(in_half(inverses), inverse_at, C, C, 0, C, C).to(tl.float32)
-            T_b = T_exact.to(matrices.dtype.element_ty)
-            T_left = lost(T_exact, T_b)
-            store_block(inverses, T_b, inverse_at, C, C, 0, C, C)
-        else:
-            T_b = load_block(inverses, inverse_at, C, C, 0, C, C)
+        place = place_in_all(index, T, J0, LS, C, VARLEN).to(tl.int64) * H + h
+        T_b = load_block(inverses, place * INVERSES, C, C, 0, C, C)
+        if REST:
+            T_rest = load_block(rest, place, C, C, 0, C, C)
         if RESIDUAL:
-            T_y = load_block(inverses, inverse_at + 1, C, C, 0, C, C)
+            T_y = load_block(inverses, place * INVERSES + 1, C, C, 0, C, C)
     # rows: the key's token, columns: the reader's, which comes later
     later = i[:, None] < i[None, :]
     # masked before exp: beyond the mask the exponent may overflow
@@ -153,8 +124,8 @@ def prepare_kernel(
             sum = tl.zeros((C, C), tl.float32)
             if EXACT:
                 sum = tl.dot(tl.trans(T_b), lost(predict, low), input_precision=PRECISION)
-            if HALF:
-                sum = tl.dot(tl.trans(T_left), low, sum, input_precision=PRECISION)
+            if REST:
+                sum = tl.dot(tl.trans(T_rest), low, sum, input_precision=PRECISION)
             predict = tl.dot(tl.trans(T_b), low, sum, input_precision=PRECISION)
         elif EXACT:
             store_block(left, lost(predict, low), index.to(tl.int64) * H + h, C, C, 0, C, C)

@@ -50,6 +50,8 @@ class Tiles:
     """At most so many into which the forward pass cuts each sequence, to run side by side."""
     reverse_segments: int = 1
     """The backward pass, each slice of a sequence."""
+    forward_in_one: bool = False
+    """Whether the forward pass is the kernel for Hopper (hopper/), which carries S and R."""
 
 
 def chunk_size(dtype: torch.dtype) -> int:
@@ -119,6 +121,7 @@ def choose_tiles(
         combine=Tile(min(V, 16), 4, 3 if ahead else 2),
         segments=segments,
         reverse_segments=reverse_segments,
+        forward_in_one=described and segments == 1 and gpu.runs_gluon,
     )
 
 
@@ -227,6 +230,8 @@ class Gpu:
     """Whether Triton's ptxas is one that miscompiles unpipelined loads."""
     has_descriptors: bool = False
     """Whether it is a Hopper GPU, on which kernels that load by descriptor were measured."""
+    runs_gluon: bool = False
+    """Whether it is one with a ptxas that leaves alone the registers which a product reads: the kernel for Hopper."""
 
 
 @cache
@@ -237,8 +242,9 @@ def gpu_of(device: torch.device) -> Gpu:
     version = str(triton.knobs.nvidia.ptxas.version)
     must_pipeline = tuple(int(part) for part in version.split(".")[:2]) < RIGHT_PTXAS
     if device.type != "cuda":
-        return Gpu(132, 227 * 1024, must_pipeline, True)
+        return Gpu(132, 227 * 1024, must_pipeline, True, not must_pipeline and not triton.knobs.runtime.interpret)
     index = torch.cuda.current_device() if device.index is None else device.index
     found = triton.runtime.driver.active.utils.get_device_properties(index)
     is_hopper = torch.cuda.get_device_capability(index)[0] == 9
-    return Gpu(found["multiprocessor_count"], found["max_shared_mem"], must_pipeline, is_hopper)
+    runs_gluon = is_hopper and not must_pipeline
+    return Gpu(found["multiprocessor_count"], found["max_shared_mem"], must_pipeline, is_hopper, runs_gluon)

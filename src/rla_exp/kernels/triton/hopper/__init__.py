@@ -1,0 +1,14 @@
+"""The forward pass of both states in one kernel, for Hopper: groups of warps share the work of a program.
+
+A program carries 64 columns of V of a head over the chunks of a sequence. Three groups of four warps run side by side:
+
+- `mixes.make_mixes`, a chunk ahead, makes what depends on q, k and the gates alone: PREDICT, A_s and A.
+- `states.carry_state` carries S, transposed, [BV, K], in its registers.
+- `states.carry_residual` carries R likewise, a part of a chunk behind, and takes r and o of S from it. It also asks the
+  copy engine for tiles (`loads.py`), up to three chunks ahead; without a residual, `carry_state` does.
+
+States and what is multiplied with them are transposed: what multiplies from the left is then always the result of the
+product before, in the registers where it is, and needs neither shared memory nor a barrier. The groups wait for one
+another at barriers in shared memory (`layout.py`). Written in Gluon, part of Triton, which leaves to its kernels what
+Triton decides by itself: which warps do what, where tensors lie, and when a product is waited for.
+"""

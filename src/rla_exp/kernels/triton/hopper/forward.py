@@ -1,0 +1,176 @@
+"""The kernel: shared memory, barriers, and which warps do what."""
+
+import triton.experimental.gluon.language as gl
+from triton.experimental import gluon
+from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
+
+from rla_exp.kernels.triton.hopper.layout import BARRIERS, BATCH, BV, DONE, LATE_READY, PART, PARTS, SLOTS, C, K
+from rla_exp.kernels.triton.hopper.mixes import make_mixes
+from rla_exp.kernels.triton.hopper.states import carry_residual, carry_state
+
+
+# one binary for all lengths: what the self-check compiled is what runs
+@gluon.jit(do_not_specialize=["T", "H"])
+def fused_forward_kernel(
+    q_tiles,
+    k_tiles,
+    v_tiles,
+    inverse_tiles,
+    inverse_rest_tiles,
+    r_tiles,
+    o_tiles,
+    rows,
+    initial_S,
+    initial_R,
+    final_S,
+    final_R,
+    checkpoints_S,
+    checkpoints_R,
+    T,
+    H,
+    scale,
+    clip_inside,
+    clip_outside,
+    V: gl.constexpr,
+    DELTA: gl.constexpr,
+    RESIDUAL: gl.constexpr,
+    FIT: gl.constexpr,
+    CLIPPED: gl.constexpr,
+    SUM: gl.constexpr,
+    DECAYED: gl.constexpr,
+    NORMALIZE: gl.constexpr,
+    HAS_S: gl.constexpr,
+    HAS_R: gl.constexpr,
+    KEEP: gl.constexpr,
+    REST: gl.constexpr,
+):
+    v0 = gl.program_id(0) * BV
+    n = gl.program_id(1) // H
+    h = gl.program_id(1) % H
+    chunks = T // C
+    start = n * T
+    first = n * chunks
+    v_at = h * V + v0
+    state_at = (n * H + h).to(gl.int64) * (K * V) + v0
+    checkpoint_at = ((first // BATCH + n) * H + h).to(gl.int64) * (K * V) + v0
+    dtype: gl.constexpr = v_tiles.dtype
+    TILE: gl.constexpr = gl.NVMMASharedLayout(128, 16)
+    ROW: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
+
+    keys = gl.allocate_shared_memory(dtype, [2 * SLOTS, C, K], TILE)
+    values = gl.allocate_shared_memory(dtype, [4, C, BV], TILE)
+    MIXES: gl.constexpr = 7 if FIT and not DELTA else 5 if RESIDUAL else 3
+    mixes = gl.allocate_shared_memory(dtype, [MIXES, C, C], TILE)
+    SYSTEMS: gl.constexpr = 6 if REST else 5 if RESIDUAL else 3
+    if DELTA:
+        systems = gl.allocate_shared_memory(dtype, [SYSTEMS, C, C], TILE)
+    else:
+        systems = mixes  # for nothing
+    gates = gl.allocate_shared_memory(gl.float32, [SLOTS * PARTS, PART], ROW)
+    barriers = gl.allocate_shared_memory(gl.int64, [BARRIERS, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(BARRIERS):
+        # a chunk is done when S and R are
+        mbarrier.init(barriers.index(i), count=2 if RESIDUAL and i >= DONE and i < LATE_READY else 1)
+    fence_async_shared()
+
+    tiles = (q_tiles, k_tiles, v_tiles, inverse_tiles)
+    shared = (keys, systems, mixes, values, gates, barriers)
+    sizes = (start, chunks, v_at, H, h * K, first * H + h)
+    if HAS_S:
+        initial_S += state_at
+    if KEEP:
+        checkpoints_S += checkpoint_at
+    stored_S = (r_tiles, o_tiles, checkpoints_S, final_S + state_at)
+    sizes_of_mixes = (chunks, first * H + h, H, scale)
+    # compile-time arguments stay such only where they stand here
+    if RESIDUAL:
+        if HAS_R:
+            initial_R += state_at
+        if KEEP:
+            checkpoints_R += checkpoint_at
+        stored_R = (o_tiles, checkpoints_R, final_R + state_at)
+        gl.warp_specialize(
+            [
+                (
+                    carry_residual,
+                    (initial_R, tiles, shared, stored_R, sizes, clip_inside, V, DELTA, FIT, CLIPPED, SUM, HAS_R, KEEP),
+                ),
+                (
+                    make_mixes,
+                    (
+                        inverse_rest_tiles,
+                        rows,
+                        shared,
+                        sizes_of_mixes,
+                        DELTA,
+                        RESIDUAL,
+                        FIT,
+                        SUM,
+                        DECAYED,
+                        NORMALIZE,
+                        REST,
+                    ),
+                ),
+                (
+                    carry_state,
+                    (
+                        initial_S,
+                        tiles,
+                        shared,
+                        stored_S,
+                        sizes,
+                        clip_outside,
+                        V,
+                        DELTA,
+                        RESIDUAL,
+                        FIT,
+                        CLIPPED,
+                        HAS_S,
+                        KEEP,
+                    ),
+                ),
+            ],
+            [4, 4],
+            [112, 208],
+        )
+    else:
+        gl.warp_specialize(
+            [
+                (
+                    carry_state,
+                    (
+                        initial_S,
+                        tiles,
+                        shared,
+                        stored_S,
+                        sizes,
+                        clip_outside,
+                        V,
+                        DELTA,
+                        RESIDUAL,
+                        FIT,
+                        CLIPPED,
+                        HAS_S,
+                        KEEP,
+                    ),
+                ),
+                (
+                    make_mixes,
+                    (
+                        inverse_rest_tiles,
+                        rows,
+                        shared,
+                        sizes_of_mixes,
+                        DELTA,
+                        RESIDUAL,
+                        FIT,
+                        SUM,
+                        DECAYED,
+                        NORMALIZE,
+                        REST,
+                    ),
+                ),
+            ],
+            [4],
+            [152],
+        )

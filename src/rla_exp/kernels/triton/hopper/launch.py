@@ -1,0 +1,90 @@
+"""The forward pass of a call by the kernel for Hopper."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from triton.experimental.gluon.language import NVMMASharedLayout
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from rla_exp.kernels.triton.call import Call
+from rla_exp.kernels.triton.hopper.forward import fused_forward_kernel
+from rla_exp.kernels.triton.matrices import invert, make_rows
+
+TILE = NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16)
+C, BV = 64, 64
+
+
+def forward(
+    call: Call,
+    S: Tensor | None,
+    R: Tensor | None,
+    o: Tensor,
+    r: Tensor | None,
+    final_S: Tensor,
+    final_R: Tensor | None,
+    checkpoints_S: Tensor | None,
+    checkpoints_R: Tensor | None,
+) -> Tensor | None:
+    """Fills o, the final states and, where there are checkpoints, them and r; returns the inverted systems.
+
+    Args:
+        call: of whole chunks and heads of K = 128, in 16 bits (`tiles.may_describe`).
+    """
+    x, switches, H = call.x, call.switches, call.num_heads
+    N, _, K, V = call.state_shape
+    inverses, rest = invert(call)
+    rows = make_rows(call)
+    keep = checkpoints_S is not None
+    _, clip_inside, clip_outside = call.clip_bounds
+    fused_forward_kernel[V // BV, N * H](
+        _tokens(x.q, K),
+        _tokens(x.k, K),
+        _tokens(x.v, BV),
+        _matrices(inverses),
+        _matrices(rest),
+        None if r is None else _tokens(r, BV),
+        _tokens(o, BV),
+        rows,
+        S,
+        R,
+        final_S,
+        final_R,
+        checkpoints_S,
+        checkpoints_R,
+        call.chunking.num_tokens,
+        H,
+        call.scale,
+        clip_inside,
+        clip_outside,
+        V=V,
+        DELTA=switches.DELTA,
+        RESIDUAL=switches.RESIDUAL,
+        FIT=switches.FIT,
+        CLIPPED=switches.CLIPPED,
+        SUM=switches.SUM,
+        DECAYED=switches.DECAYED,
+        NORMALIZE=switches.NORMALIZE,
+        HAS_S=S is not None,
+        HAS_R=R is not None,
+        KEEP=keep,
+        REST=rest is not None,
+        num_warps=4,
+    )
+    return inverses
+
+
+def _tokens(x: Tensor, columns: int) -> TensorDescriptor:
+    """q, k, v, r or o [B, T, H, D], a chunk's tokens of some columns at a time."""
+    H, D = x.shape[-2:]
+    return _describe(x, H * D, columns)
+
+
+def _matrices(x: Tensor | None) -> TensorDescriptor | None:
+    """[.., C, C], whole."""
+    return None if x is None else _describe(x, C, C)
+
+
+def _describe(x: Tensor, row: int, columns: int) -> TensorDescriptor:
+    # an address that the copy engine does not take is that of a slice which happens to be contiguous
+    x = x if x.data_ptr() % 16 == 0 else x.clone()
+    return TensorDescriptor(x, [x.numel() // row, row], [row, 1], [C, columns], TILE)

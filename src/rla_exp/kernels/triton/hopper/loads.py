@@ -1,0 +1,66 @@
+"""Asking the copy engine for the tiles of a chunk, when there is room for them."""
+
+# tuples are unpacked whole
+# ruff: noqa: RUF059
+import triton.experimental.gluon.language as gl
+from triton.experimental import gluon
+from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma
+
+from rla_exp.kernels.triton.hopper.layout import BV, DONE, KEYS_AT, KEYS_READY, LATE_READY, SLOTS, SYSTEMS_Y, C, K
+
+# renamed after Triton 3.6
+load_async = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
+store_async = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global
+
+
+@gluon.jit
+def ask_for_keys(j, tiles, sizes, shared, DELTA: gl.constexpr, RESIDUAL: gl.constexpr):
+    """q, k and T_b of the j-th chunk."""
+    q_tiles, k_tiles, v_tiles, inverse_tiles = tiles
+    start, chunks, v_at, H, k_at, at = sizes
+    keys, systems, mixes, values, gates, barriers = shared
+    slot = j % SLOTS
+    ready = barriers.index(KEYS_READY + slot)
+    mbarrier.expect(ready, 2 * C * K * 2 + (C * C * 2 if DELTA else 0))
+    load_async(q_tiles, [start + j * C, k_at], ready, keys.index(slot))
+    load_async(k_tiles, [start + j * C, k_at], ready, keys.index(KEYS_AT + slot))
+    if DELTA:
+        load_async(inverse_tiles, [(at + j * H) * ((2 if RESIDUAL else 1) * C), 0], ready, systems.index(slot))
+
+
+@gluon.jit
+def ask_for_values(j, tiles, sizes, shared, DELTA: gl.constexpr, RESIDUAL: gl.constexpr):
+    """v and T_y of the j-th chunk."""
+    q_tiles, k_tiles, v_tiles, inverse_tiles = tiles
+    start, chunks, v_at, H, k_at, at = sizes
+    keys, systems, mixes, values, gates, barriers = shared
+    pair = j % 2
+    ready = barriers.index(LATE_READY + pair)
+    mbarrier.expect(ready, C * BV * 2 + (C * C * 2 if DELTA and RESIDUAL else 0))
+    load_async(v_tiles, [start + j * C, v_at], ready, values.index(pair))
+    if DELTA and RESIDUAL:
+        load_async(inverse_tiles, [(at + j * H) * (2 * C) + C, 0], ready, systems.index(SYSTEMS_Y + pair))
+
+
+@gluon.jit
+def ask_for_first(tiles, sizes, shared, DELTA: gl.constexpr, RESIDUAL: gl.constexpr):
+    """What there is room for before any chunk is done."""
+    chunks = sizes[1]
+    for j in gl.static_range(SLOTS):
+        if j < chunks:
+            ask_for_keys(j, tiles, sizes, shared, DELTA, RESIDUAL)
+    for j in gl.static_range(2):
+        if j < chunks:
+            ask_for_values(j, tiles, sizes, shared, DELTA, RESIDUAL)
+
+
+@gluon.jit
+def ask_for_next(j, tiles, sizes, shared, DELTA: gl.constexpr, RESIDUAL: gl.constexpr):
+    """When the j-th chunk is done: what there is room for now."""
+    chunks = sizes[1]
+    barriers = shared[5]
+    mbarrier.wait(barriers.index(DONE + j % SLOTS), (j // SLOTS) & 1)
+    if j + SLOTS < chunks:
+        ask_for_keys(j + SLOTS, tiles, sizes, shared, DELTA, RESIDUAL)
+    if j + 2 < chunks:
+        ask_for_values(j + 2, tiles, sizes, shared, DELTA, RESIDUAL)
