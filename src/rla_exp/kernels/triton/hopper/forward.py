@@ -29,6 +29,7 @@ def fused_forward_kernel(
     T,
     H,
     scale,
+    clip,
     clip_inside,
     clip_outside,
     V: gl.constexpr,
@@ -36,6 +37,7 @@ def fused_forward_kernel(
     RESIDUAL: gl.constexpr,
     FIT: gl.constexpr,
     CLIPPED: gl.constexpr,
+    BETWEEN: gl.constexpr,
     SUM: gl.constexpr,
     DECAYED: gl.constexpr,
     NORMALIZE: gl.constexpr,
@@ -81,6 +83,7 @@ def fused_forward_kernel(
     if KEEP:
         checkpoints_S += checkpoint_at
     stored_S = (r_tiles, o_tiles, checkpoints_S, final_S + state_at)
+    clips = (clip, clip_inside, clip_outside)
     sizes_of_mixes = (chunks, first * H + h, H, scale)
     # compile-time arguments stay such only where they stand here
     if RESIDUAL:
@@ -119,12 +122,13 @@ def fused_forward_kernel(
                         shared,
                         stored_S,
                         sizes,
-                        clip_outside,
+                        clips,
                         V,
                         DELTA,
                         RESIDUAL,
                         FIT,
                         CLIPPED,
+                        BETWEEN,
                         HAS_S,
                         KEEP,
                     ),
@@ -144,12 +148,13 @@ def fused_forward_kernel(
                         shared,
                         stored_S,
                         sizes,
-                        clip_outside,
+                        clips,
                         V,
                         DELTA,
                         RESIDUAL,
                         FIT,
                         CLIPPED,
+                        BETWEEN,
                         HAS_S,
                         KEEP,
                     ),

@@ -35,7 +35,7 @@ def forward(
     inverses, rest = invert(call)
     rows = make_rows(call)
     keep = checkpoints_S is not None
-    _, clip_inside, clip_outside = call.clip_bounds
+    clip, clip_inside, clip_outside = call.clip_bounds
     fused_forward_kernel[V // BV, N * H](
         _tokens(x.q, K),
         _tokens(x.k, K),
@@ -54,6 +54,7 @@ def forward(
         call.chunking.num_tokens,
         H,
         call.scale,
+        clip,
         clip_inside,
         clip_outside,
         V=V,
@@ -61,6 +62,8 @@ def forward(
         RESIDUAL=switches.RESIDUAL,
         FIT=switches.FIT,
         CLIPPED=switches.CLIPPED,
+        # of two numbers of the dtype
+        BETWEEN=clip != clip_inside,
         SUM=switches.SUM,
         DECAYED=switches.DECAYED,
         NORMALIZE=switches.NORMALIZE,

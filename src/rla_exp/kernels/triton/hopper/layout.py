@@ -64,6 +64,8 @@ BY_ROW = gl.constexpr(gl.SliceLayout(1, SQUARE.value))
 BY_COLUMN = gl.constexpr(gl.SliceLayout(0, SQUARE.value))
 GATES = gl.constexpr(gl.BlockedLayout([2], [32], [4], [0]))
 LOG2E = gl.constexpr(1.4426950408889634)
+BEYOND = gl.constexpr(1.0 + 2.0**-7)
+"""From any number of 16 bits this leads to the next one at least."""
 
 
 @gluon.jit

@@ -3,6 +3,7 @@
 # tuples are unpacked whole
 # ruff: noqa: RUF059
 import triton.experimental.gluon.language as gl
+import triton.language as tl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import (
     fence_async_shared,
@@ -15,6 +16,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from rla_exp.kernels.triton.hopper.layout import (
     BATCH,
     BETA,
+    BEYOND,
     BV,
     BY_COLUMN,
     DECAY,
@@ -65,17 +67,19 @@ def carry_state(
     shared,
     stored,
     sizes,
-    clip_outside,
+    clips,
     V: gl.constexpr,
     DELTA: gl.constexpr,
     RESIDUAL: gl.constexpr,
     FIT: gl.constexpr,
     CLIPPED: gl.constexpr,
+    BETWEEN: gl.constexpr,
     HAS_INITIAL: gl.constexpr,
     KEEP: gl.constexpr,
 ):
     keys, systems, mixes, values, gates, barriers = shared
     r_tiles, o_tiles, checkpoints, final = stored
+    clip, clip_inside, clip_outside = clips
     start, chunks, v_at, H, k_at, at = sizes
     dtype: gl.constexpr = keys.dtype
     zeros = gl.zeros([BV, C], gl.float32, SQUARE)
@@ -120,10 +124,15 @@ def carry_state(
             if not DELTA:
                 error = warpgroup_mma(low, mixes.index(MIXES_REST + pair).permute((1, 0)), error, is_async=True)
             error = warpgroup_mma_wait(0, [error])
-            r = (-error).to(dtype)
+            r = -error
             if CLIPPED:
-                # where it was clipped is read from it later
-                r = bounded(r, clip_outside)
+                # where it was clipped is read from it later: rounding must move no number over the bound
+                clipped = gl.abs(r) > clip
+                if BETWEEN:
+                    r = gl.minimum(r, clip_inside, propagate_nan=tl.PropagateNan.ALL)
+                    r = gl.maximum(r, -clip_inside, propagate_nan=tl.PropagateNan.ALL)
+                r = bounded(gl.where(clipped, r * BEYOND, r).to(dtype), clip_outside)
+            r = r.to(dtype)
             mbarrier.wait(barriers.index(R_FREE), (j - 1) & 1, pred=j >= 1)
             if KEEP:
                 tma.store_wait(0)
