@@ -89,13 +89,15 @@ def test_cases_cover_what_they_must() -> None:
         assert max(case.scenario.launches for case in of_set) == 20
         clipped = {"none", "some", "all"} if options in CLIPPED else {"some"}
         assert {case.scenario.clipped for case in of_set} == clipped
-    assert len(quick_cases()) < 80
+        whole = {case.scenario.decay for case in of_set if all(length % 64 == 0 for length in case.scenario.lengths)}
+        assert whole == ({"random"} if dtype == torch.float32 else {"random", "none", "1", "1e-4"})
+    assert len(quick_cases()) < 100
     # autotuning's choices, each on everything quick
     tuned = [case for case in cases if case.candidate]
     assert {case.candidate for case in tuned} == set(CANDIDATES)
     assert {case.options for case in tuned} == {RDN, RLA, GATED_DELTA_NET}
     # without a clip one scenario is none
-    assert len(tuned) == len(CANDIDATES) * (10 + 10 + 9)
+    assert len(tuned) == len(CANDIDATES) * (13 + 13 + 11)
 
 
 def test_settings_are_pairwise() -> None:

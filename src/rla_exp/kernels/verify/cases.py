@@ -61,6 +61,17 @@ SCENARIOS = (
     Scenario(name="all clipped", lengths=(200,), clipped="all"),
     Scenario(name="near-collinear keys", lengths=(200,), collinear=True, beta="near 1"),
 )
+EXTREMES = ("decay", "no decay", "beta", "no beta", "gates", "none clipped", "all clipped", "near-collinear")
+# for heads of 128 in 16 bits whole chunks have kernels of their own
+WHOLE_CHUNKS = (
+    Scenario(name="many heads, 2112 tokens", lengths=(2112,), batch_size=2, num_heads=17),
+    Scenario(name="192 tokens, no initial state, no gradients", lengths=(192,), initial_state=False, gradients=False),
+    *(
+        replace(scenario, name=f"{scenario.name}, whole chunks", lengths=(192,))
+        for scenario in SCENARIOS
+        if scenario.lengths in ((130,), (200,)) and scenario.name.startswith(EXTREMES)
+    ),
+)
 CANDIDATES = (1, 2, 3, 4)
 """What the backend "triton" may time against its usual block sizes, by number."""
 QUICK_SCENARIOS = (
@@ -75,6 +86,9 @@ QUICK_SCENARIOS = (
     "decay 1e-4",
     "all clipped",
     "near-collinear keys",
+    "decay 1e-4, whole chunks",
+    "all clipped, whole chunks",
+    "near-collinear keys, whole chunks",
 )
 
 
@@ -97,15 +111,15 @@ def all_cases() -> list[Case]:
     """All option sets at K = V = 128 in bfloat16 and float32, other sizes and dtypes pairwise, then the candidates."""
     cases = []
     for options, dtype in product(option_sets(), (torch.bfloat16, torch.float32)):
-        cases += _cases(options, 128, 128, dtype, SCENARIOS)
+        cases += _cases(options, 128, 128, dtype)
     for options, K, V, dtype in pairwise_settings():
-        cases += _cases(options, K, V, dtype, SCENARIOS)
+        cases += _cases(options, K, V, dtype)
     return cases + candidate_cases()
 
 
 def candidate_cases() -> list[Case]:
     """Every choice of block sizes that autotuning may take, for the defaults of RDN, RLA and Gated DeltaNet."""
-    scenarios = tuple(scenario for scenario in SCENARIOS if scenario.name in QUICK_SCENARIOS and not scenario.step)
+    scenarios = tuple(scenario for scenario in _quick_scenarios() if not scenario.step)
     return [
         replace(case, candidate=candidate)
         for options in (RDN, RLA, GATED_DELTA_NET)
@@ -116,7 +130,7 @@ def candidate_cases() -> list[Case]:
 
 def quick_cases() -> list[Case]:
     """The defaults of four models in bfloat16 at K = V = 128; RDN also in float32, normalized, and with odd sizes."""
-    scenarios = tuple(scenario for scenario in SCENARIOS if scenario.name in QUICK_SCENARIOS)
+    scenarios = _quick_scenarios()
     normalized = Options(rule="delta", residual="fit", normalize_qk=True)
     settings = [(options, 128, 128, torch.bfloat16) for options in (RDN, RLA, GATED_DELTA_NET, LINEAR_ATTENTION)]
     settings += [
@@ -125,6 +139,10 @@ def quick_cases() -> list[Case]:
         (RDN, 64, 64, torch.float16),
     ]
     return [case for setting in settings for case in _cases(*setting, scenarios)]
+
+
+def _quick_scenarios() -> tuple[Scenario, ...]:
+    return tuple(scenario for scenario in (*SCENARIOS, *WHOLE_CHUNKS) if scenario.name in QUICK_SCENARIOS)
 
 
 def pairwise_settings() -> list[tuple[Options, int, int, torch.dtype]]:
@@ -161,10 +179,14 @@ def _settings(options: Options, K: int, V: int, dtype: torch.dtype) -> list[tupl
     ]
 
 
-def _cases(options: Options, K: int, V: int, dtype: torch.dtype, scenarios: tuple[Scenario, ...]) -> list[Case]:
+def _cases(
+    options: Options, K: int, V: int, dtype: torch.dtype, scenarios: tuple[Scenario, ...] = (*SCENARIOS, *WHOLE_CHUNKS)
+) -> list[Case]:
     has_clip = options.residual == "fit" and options.clip is not None
+    is_like_another = K != 128 or dtype == torch.float32
     return [
         Case(scenario=scenario, options=options, K=K, V=V, dtype=dtype)
         for scenario in scenarios
+        if not (scenario in WHOLE_CHUNKS and is_like_another)
         if (has_clip or scenario.clipped == "some") and not (scenario.rounded_gates and dtype == torch.float32)
     ]
