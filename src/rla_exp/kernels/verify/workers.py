@@ -24,16 +24,21 @@ def check_all(
 ) -> Iterator[CaseResult]:
     """Results as they come; cases not begun after `limit` seconds fail with that reason.
 
-    Cases of the same options, sizes and dtype share their compiled kernels, and so a process.
+    Cases of the same options, sizes and dtype share their compiled kernels, and so a process; the longest begin.
+    "cuda" is all GPUs there are.
     """
     stop_at = None if limit is None else time.monotonic() + limit
+    groups = [list(group) for _, group in groupby(cases, key=lambda c: (c.options, c.K, c.V, c.dtype))]
     waiting: Queue[list[Case]] = Queue()
-    for _, group in groupby(cases, key=lambda case: (case.options, case.K, case.V, case.dtype)):
-        waiting.put(list(group))
+    for group in sorted(groups, key=len, reverse=True):
+        waiting.put(group)
+    devices = [f"cuda:{n}" for n in range(torch.cuda.device_count())] if device == "cuda" else [device]
     results: Queue[CaseResult | None] = Queue()
     threads = [
-        threading.Thread(target=_feed_worker, args=(waiting, results, backend, device, stop_at), daemon=True)
-        for _ in range(min(jobs, waiting.qsize()))
+        threading.Thread(
+            target=_feed_worker, args=(waiting, results, backend, devices[n % len(devices)], stop_at), daemon=True
+        )
+        for n in range(min(jobs, waiting.qsize()))
     ]
     for thread in threads:
         thread.start()
