@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rla_exp.bench.cases import OPTIONS
-from rla_exp.bench.costs import Cost, floor_ms, kernel_costs, step_bytes, stored
+from rla_exp.bench.costs import HOPPER_COLUMNS, Cost, floor_ms, kernel_costs, step_bytes, stored
 from rla_exp.bench.limits import Limits
 
 LIMITS = Limits(copy_gb_per_s=3000.0, matmul_tflop_per_s=750.0)
@@ -49,6 +49,39 @@ def test_bytes_of_the_forward_pass_by_hand() -> None:
     # with gradients a float32 state every 16 chunks of 64
     kept = kernel_costs("rdn", gradients=True)[2]
     assert kept.bytes - forward_S.bytes == 128 * 128 * 4 / (16 * 64)
+
+
+def test_the_forward_pass_on_hopper_by_hand() -> None:
+    vector, matrix, row = 128 * 2, 64 * 2, 4
+    inverses, rows, forward = kernel_costs("rdn", gradients=False, in_one=True)
+    assert inverses == kernel_costs("rdn", gradients=False)[0]
+    # g, b and y become twelve rows
+    assert (rows.bytes, rows.flops) == ((3 + 12) * row, 0)
+    # q, k, v and o; T_b, T_y and what rounding took of T_b
+    assert forward.bytes == 4 * vector + 3 * matrix + 12 * row
+    # r, and the two states every 16 chunks of 64
+    kept = kernel_costs("rdn", gradients=True, in_one=True)[2]
+    assert kept.bytes - forward.bytes == vector + 2 * 128 * 128 * 4 / (16 * 64)
+    # of a program, by the products of mixes.py and states.py: [64, 64, 64] is one, [64, 64, 128] two
+    mixes = 2 + 2 + 3  # K K^T, Q K^T, PREDICT with what rounding takes of both
+    state = 2 + 1 + 1 + 2 + 1 + 2 + 2  # S K, U, P, S Q, A_s U, and twice into S
+    residual = 2 + 2 + 1 + 1 + 2  # R K, R Q, W, A W, into R
+    assert 64 * forward.flops == 2 * (mixes + state + residual) * 2 * 64**3
+    # additive: no U, no W, nothing at k of R, and P twice; PREDICT is not multiplied
+    rows, forward = kernel_costs("rla", gradients=False, in_one=True)
+    assert forward.bytes == 4 * vector + 12 * row
+    assert 64 * forward.flops == 2 * ((2 + 2) + (2 + 2 + 2 + 1 + 2 + 2) + (2 + 1 + 2)) * 2 * 64**3
+    inverses, rows, forward = kernel_costs("gated_delta_net", gradients=False, in_one=True)
+    assert rows.bytes == (2 + 11) * row
+    assert forward.bytes == 4 * vector + matrix + 12 * row
+    assert 64 * forward.flops == 2 * (2 + (2 + 1 + 2 + 1 + 2)) * 2 * 64**3
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton exists for Linux only")
+def test_columns_of_the_kernel_for_hopper_are_its_own() -> None:
+    from rla_exp.kernels.triton.hopper.layout import BV
+
+    assert BV.value == HOPPER_COLUMNS
 
 
 def test_what_is_saved_is_what_the_forward_pass_leaves() -> None:

@@ -17,7 +17,9 @@ def test_the_page_is_up_to_date() -> None:
     text = (DOCS / "kernels.md").read_text(encoding="utf-8")
     assert replace_part(text, "costs", costs_table()) == text, "run scripts/kernel_docs.py"
     assert replace_part(text, "storage", storage_table()) == text, "run scripts/kernel_docs.py"
-    assert (DOCS / "figures" / "kernels.png").is_file()
+    for figure in ("kernels.png", "hopper.png"):
+        assert f"(figures/{figure})" in text
+        assert (DOCS / "figures" / figure).is_file()
 
 
 def test_sums_of_the_tables() -> None:
@@ -34,6 +36,8 @@ def test_floors_come_from_benchmarks_of_the_kernels(content: dict[str, Any]) -> 
     # 32,768 tokens of 16 heads, 3000 GB/s
     times = " | ".join(f"{32768 * 16 * moved / 3000e9 * 1e6:.0f} (memory)" for moved in (692, 820, 1084, 1340))
     assert f"| prepare | {times} |" in table
+    # inverses, rows and the kernel for Hopper of Gated DeltaNet, which memory bounds
+    assert f" {32768 * 16 * (392 + 52 + 1200) / 3000e9 * 1e6:.0f} |" in table.partition("gradients, on Hopper**")[2]
 
 
 def test_the_command_writes_in_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,6 +47,7 @@ def test_the_command_writes_in_place(tmp_path: Path, capsys: pytest.CaptureFixtu
     text = (tmp_path / "kernels.md").read_text()
     assert costs_table() in text
     assert "outdated" not in text
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"kernels.png", "hopper.png"}
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     (tmp_path / "kernels.md").write_text("no marks")

@@ -6,6 +6,7 @@ came from memory a single time. Operations: products of matrices, a multiplicati
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from rla_exp.kernels.triton.tiles import BLOCK, chunk_size
 
 FLOAT = 4
 """Bytes of a float32."""
+HOPPER_COLUMNS = 64
+"""Of V, that a program of the kernel for Hopper takes (hopper/layout.py, which cannot be imported without Triton)."""
 
 
 @dataclass(frozen=True)
@@ -108,16 +111,26 @@ class _Sizes:
         return 2 * self.C**3
 
 
-def kernel_costs(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16", gradients: bool) -> list[Cost]:
-    """Of the kernels of a forward pass, or with `gradients` of forward and backward, in the order they run."""
+def kernel_costs(
+    op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16", gradients: bool, in_one: bool = False
+) -> list[Cost]:
+    """Of the kernels of a forward pass, or with `gradients` of forward and backward, in the order they run.
+
+    Args:
+        in_one: the forward pass by the kernel for Hopper, in 16 bits with K = 128. Triton's interpreter does not run
+            that one: its products are counted by hand, those of all others are compared with what the interpreter does.
+    """
     on = Switches.of(Options(**OPTIONS[op]))
     width: torch.dtype = getattr(torch, dtype)
     C = chunk_size(width)
     size = _Sizes(K, V, C, width)
     kernels = [("inverses", _inverses(on, size))] if on.DELTA else []
-    kernels.append(("prepare", _prepare(on, size, forward=True)))
     states = ("S", "R") if on.RESIDUAL else ("S",)
-    kernels += [(f"forward {state}", _forward(on, size, state, keep=gradients)) for state in states]
+    if in_one:
+        kernels += [("rows", _rows(on, size)), ("forward on Hopper", _forward_in_one(on, size, states, keep=gradients))]
+    else:
+        kernels.append(("prepare", _prepare(on, size, forward=True)))
+        kernels += [(f"forward {state}", _forward(on, size, state, keep=gradients)) for state in states]
     if gradients:
         kernels.append(("prepare again", _prepare(on, size, forward=False)))
         for state in reversed(states):
@@ -141,13 +154,23 @@ def _inverses(on: Switches, size: _Sizes) -> Chunk:
     return moved, size.triangle + on.num_inverses * products * 2 * BLOCK**3
 
 
+def _gates(on: Switches, size: _Sizes) -> int:
+    """Bytes of the gates, read, and of what they become by row."""
+    return (2 + on.RESIDUAL + ROWS - 1 + on.RESIDUAL) * size.row
+
+
+def _rows(on: Switches, size: _Sizes) -> Chunk:
+    # q and k for their norms alone
+    return _gates(on, size) + on.NORMALIZE * 2 * size.k, 0
+
+
 def _prepare(on: Switches, size: _Sizes, *, forward: bool) -> Chunk:
     # of the prediction's matrices also what rounding takes: by the delta rule of both operands, that of T_b is read
     exact = forward and on.exact(size.dtype)
     rest = forward and on.leaves_rest(size.dtype)
     products = on.DELTA * (1 + on.FIT + on.RESIDUAL + exact) + rest
     matrices = on.matrix_slots()["NUM_MATRICES"] + on.num_inverses + (rest or (exact and not on.DELTA))
-    moved = 2 * size.k + (2 + on.RESIDUAL + ROWS - 1 + on.RESIDUAL) * size.row + matrices * size.matrix
+    moved = 2 * size.k + _gates(on, size) + matrices * size.matrix
     return moved, (1 + on.FIT) * size.score + products * size.inner
 
 
@@ -165,6 +188,19 @@ def _forward(on: Switches, size: _Sizes, state: str, *, keep: bool) -> Chunk:
     matrices = 1 + on.DELTA + predicts + (exact and predicts and not on.DELTA)
     moved = 2 * size.k + tiles * size.v + 6 * size.row + matrices * size.matrix + keep * size.checkpoint
     return moved, (2 + (on.DELTA or predicts) + exact_writes) * size.through + matrices * size.mix
+
+
+def _forward_in_one(on: Switches, size: _Sizes, states: Sequence[str], *, keep: bool) -> Chunk:
+    # the warps of a state multiply as often as its own kernel: A_s U is as much as READ_S times what is written
+    operations = sum(_forward(on, size, state, keep=keep)[1] for state in states)
+    # scores, and by the delta rule PREDICT with what rounding takes, again for each block of V
+    rest = on.leaves_rest(size.dtype)
+    products = on.FIT * on.DELTA * 2 + rest
+    operations += size.V // HOPPER_COLUMNS * ((1 + on.FIT) * size.score + products * size.inner)
+    # v and o; r is written for the backward pass alone
+    tiles = 2 + (keep and on.FIT)
+    moved = 2 * size.k + tiles * size.v + ROWS * size.row + (on.num_inverses + rest) * size.matrix
+    return moved + keep * len(states) * size.checkpoint, operations
 
 
 def _replay(on: Switches, size: _Sizes, state: str) -> Chunk:

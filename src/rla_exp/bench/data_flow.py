@@ -1,7 +1,9 @@
-"""The figure of docs/kernels.md: which kernel reads and writes what, and what is parallel."""
+"""The figures of docs/kernels.md: which kernel reads and writes what, and who works on what in the one for Hopper."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -15,6 +17,12 @@ from rla_exp.report.style import COLOURS, STYLE
 
 PARALLEL, SEQUENTIAL, SAVED, SCRATCH = "#cfe3f1", "#f6d5bd", "#c9e8dd", "#ececec"
 PLAIN = "#ffffff"
+LOOKS = (
+    (PARALLEL, "kernel, parallel over the sequence"),
+    (SEQUENTIAL, "kernel, sequential over chunks"),
+    (SAVED, "kept from forward to backward"),
+    (SCRATCH, "scratch, gone after the pass"),
+)
 EDGE = "#666666"
 Place = tuple[float, float]
 
@@ -40,14 +48,7 @@ def draw_data_flow() -> Figure:
     """RDN in bfloat16 at K = V = 128: bytes are a token and head, from `costs.stored`."""
     size = {part.what: f"{part.bytes:.0f} B" for part in stored("rdn")}
     checkpoints = next(text for what, text in size.items() if what.startswith("states, float32"))
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(9.6, 7.4), dpi=160)
-        FigureCanvasAgg(figure)
-        ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        ax.set_xlim(0, 96)
-        ax.set_ylim(0, 74)
-        ax.axis("off")
-
+    with _canvas(96, 74) as (figure, ax):
         ax.text(3, 71.6, "Forward", fontsize=11, fontweight="bold")
         inputs = _Box((9, 60), 12, 9, "q, k, v\ng, beta, gamma", PLAIN)
         inverses = _Box((28, 65), 15, 7, "inverses\nall chunks parallel", PARALLEL)
@@ -118,15 +119,67 @@ def draw_data_flow() -> Figure:
             _draw(ax, box)
         for box in (old_matrices, before, after, gradients, dv, rest):
             _draw(ax, box)
-        looks = (
-            (PARALLEL, "kernel, parallel over the sequence"),
-            (SEQUENTIAL, "kernel, sequential over chunks"),
-            (SAVED, "kept from forward to backward"),
-            (SCRATCH, "scratch, gone after the pass"),
-        )
-        handles = [Patch(facecolor=colour, edgecolor=EDGE, label=label) for colour, label in looks]
+        handles = [Patch(facecolor=colour, edgecolor=EDGE, label=label) for colour, label in LOOKS]
         ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.01, 0.545), frameon=False, fontsize=8)
     return figure
+
+
+def draw_hopper() -> Figure:
+    """The forward pass on Hopper, as `draw_data_flow` has the others."""
+    size = {part.what: part.bytes for part in stored("rdn")}
+    systems_bytes = size["inverted systems"]
+    checkpoints = next(found for what, found in size.items() if what.startswith("states, float32"))
+    with _canvas(96, 50) as (figure, ax):
+        inputs = _Box((8, 24), 12, 9, "q, k, v\ng, beta, gamma", PLAIN)
+        inverses = _Box((24, 39), 14, 7, "inverses\nall chunks parallel", PARALLEL)
+        rows = _Box((24, 9), 14, 7, "rows\nall chunks parallel", PARALLEL)
+        systems = _Box((42, 43), 15, 6, f"T_b, T_y ({systems_bytes:.0f} B)", SAVED)
+        rest = _Box((42, 34), 15, 7, f"what rounding took\nof T_b ({systems_bytes / 2:.0f} B)", SCRATCH)
+        gates = _Box((42, 9), 15, 7, f"gates by row\n({size['gates by row']:.0f} B)", SCRATCH)
+        kernel = _Box((67.5, 25), 27, 46, "", SEQUENTIAL)
+        mixes = _Box((69, 38.5), 21, 8, "make_mixes, a chunk ahead:\nPREDICT, A_s, A", PLAIN)
+        state = _Box((69, 24), 21, 8, "carry_state:\nS, r, U, o of S", PLAIN)
+        residual = _Box((69, 8), 21, 8, "carry_residual:\nR, W, o; asks for tiles", PLAIN)
+        r = _Box((89.5, 33), 11, 5, f"r ({size['r']:.0f} B)", SAVED)
+        states = _Box((89.5, 18), 11, 10, f"states\nevery 16\nchunks\n({checkpoints:.0f} B)", SAVED)
+        o = _Box((89.5, 5), 11, 5, "o", PLAIN)
+        for box in (inputs, inverses, rows, systems, rest, gates, kernel, mixes, state, residual, r, states, o):
+            _draw(ax, box)
+        ax.text(
+            67.5, 45, "forward on Hopper: chunk after chunk;\nheads, blocks of V in parallel", ha="center", fontsize=8
+        )
+        inside = kernel.at[0] - kernel.width / 2
+        for start, end in ((inputs, inverses), (inputs, rows), (inverses, systems), (inverses, rest), (rows, gates)):
+            _arrow(ax, start, end)
+        for box in (inputs, systems, rest, gates):
+            ax.add_patch(_line([(box.at[0] + box.width / 2, box.at[1]), (inside, box.at[1])]))
+        _arrow(ax, mixes, state)
+        ax.text(70, 31.3, "PREDICT, A_s,\ngates", ha="left", va="center", fontsize=8)
+        _arrow(ax, state, residual)
+        ax.text(70, 16, "r, o of S", ha="left", va="center", fontsize=8)
+        # past S
+        lane = (inside + state.at[0] - state.width / 2) / 2
+        left = mixes.at[0] - mixes.width / 2
+        ax.plot([left, lane, lane], [mixes.at[1], mixes.at[1], residual.at[1]], color=COLOURS[0], linewidth=0.9)
+        ax.add_patch(_line([(lane, residual.at[1]), (left, residual.at[1])]))
+        ax.text(lane + 0.8, 16, "A, gates", ha="left", va="center", fontsize=8)
+        edge = state.at[0] + state.width / 2
+        for start, end in ((state, r), (state, states), (residual, states), (residual, o)):
+            ax.add_patch(_line([(edge, start.at[1]), (end.at[0] - end.width / 2, end.at[1])]))
+    return figure
+
+
+@contextmanager
+def _canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure that is all axes, a tenth of an inch a unit."""
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(width / 10, height / 10), dpi=160)
+        FigureCanvasAgg(figure)
+        ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        ax.set_xlim(0, width)
+        ax.set_ylim(0, height)
+        ax.axis("off")
+        yield figure, ax
 
 
 def _draw(ax: Axes, box: _Box) -> None:

@@ -79,14 +79,19 @@ def _sum(costs: Sequence[Cost]) -> str:
 
 
 def _table(text: Callable[[Cost], str], total: Callable[[Sequence[Cost]], str]) -> str:
-    costs = {op: kernel_costs(op, gradients=True) for op in SHOWN}
-    kernels = [cost.kernel for cost in costs["rdn"]]
+    ways = (("", False), (", on Hopper", True))
+    forward = {(op, way): kernel_costs(op, gradients=False, in_one=way) for op in SHOWN for _, way in ways}
+    both = {(op, way): kernel_costs(op, gradients=True, in_one=way) for op in SHOWN for _, way in ways}
+    kernels = [
+        cost.kernel for costs in (forward["rdn", False], forward["rdn", True], both["rdn", False]) for cost in costs
+    ]
     lines = _head(["", *(LABELS[op] for op in SHOWN)])
-    for kernel in kernels:
-        own = [next((cost for cost in costs[op] if cost.kernel == kernel), None) for op in SHOWN]
-        lines.append(_row([kernel, *(NONE if cost is None else text(cost) for cost in own)]))
-    lines.append(_row(["**forward without gradients**", *(total(kernel_costs(op, gradients=False)) for op in SHOWN)]))
-    lines.append(_row(["**forward + backward**", *(total(costs[op]) for op in SHOWN)]))
+    for kernel in dict.fromkeys(kernels):
+        # what runs either way costs the same
+        own = [[cost for _, way in ways for cost in both[op, way] if cost.kernel == kernel] for op in SHOWN]
+        lines.append(_row([kernel, *(text(found[0]) if found else NONE for found in own)]))
+    for name, costs in (("forward without gradients", forward), ("forward + backward", both)):
+        lines += [_row([f"**{name}{where}**", *(total(costs[op, way]) for op in SHOWN)]) for where, way in ways]
     return "\n".join(lines)
 
 

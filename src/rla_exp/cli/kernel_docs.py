@@ -1,4 +1,4 @@
-"""`python scripts/kernel_docs.py`: the generated parts of docs/kernels.md, and its figure."""
+"""`python scripts/kernel_docs.py`: the generated parts of docs/kernels.md, and its figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = {
     "benchmarks": Key(expand_home, "a folder", "the limits of GPUs are in its files; default benchmarks"),
 }
 
-HELP = f"""Write what is computed in docs/kernels.md: bytes and operations of the kernels, their floors, the figure.
+HELP = f"""Write what is computed in docs/kernels.md: bytes and operations of the kernels, their floors, the figures.
 
 usage: python scripts/kernel_docs.py [key=value ...]
 
@@ -48,7 +48,7 @@ def write_docs(settings: DocsSettings) -> None:
         UserError: kernels.md or one of its marks is missing.
     """
     # imported here: they bring torch and matplotlib
-    from rla_exp.bench.data_flow import draw_data_flow
+    from rla_exp.bench.data_flow import draw_data_flow, draw_hopper
     from rla_exp.bench.documents import costs_table, floors, replace_part, storage_table
 
     file = settings.docs / "kernels.md"
@@ -64,12 +64,14 @@ def write_docs(settings: DocsSettings) -> None:
         for name, part in parts.items():
             text = replace_part(text, name, part)
         file.write_text(text, encoding="utf-8")
-        figure = settings.docs / "figures" / "kernels.png"
-        figure.parent.mkdir(exist_ok=True)
-        draw_data_flow().savefig(figure, metadata={"Software": None})
+        figures = {"kernels.png": draw_data_flow, "hopper.png": draw_hopper}
+        folder = settings.docs / "figures"
+        folder.mkdir(exist_ok=True)
+        for name, draw in figures.items():
+            draw().savefig(folder / name, metadata={"Software": None})
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: {error}") from error
-    print("written:", file, figure, sep="\n  ")
+    print("written:", file, *(folder / name for name in figures), sep="\n  ")
 
 
 if __name__ == "__main__":
