@@ -15,6 +15,7 @@ from rla_exp.bench.cases import OPTIONS
 from rla_exp.bench.implementations import OURS
 from rla_exp.bench.problem import Problem
 from rla_exp.kernels import State, linear_attention, linear_attention_step
+from rla_exp.kernels.options import Options
 
 Forward = Callable[[], tuple[Tensor, ...]]
 
@@ -40,6 +41,22 @@ def make_call(name: str, problem: Problem, backend: str) -> Callable[[], object]
         return torch.autograd.grad(outputs, problem.differentiated, [problem.do] * len(outputs), allow_unused=unused)
 
     return both
+
+
+def runs_in_one(problem: Problem, backend: str) -> bool:
+    """Whether our forward pass is the kernel for Hopper, which has a floor of its own."""
+    case = problem.case
+    if backend != "triton" or case.run == "step":
+        return False
+    # Triton is not everywhere
+    from rla_exp.kernels.triton.call import Operands, usual_tiles
+    from rla_exp.kernels.triton.plan import Switches
+
+    q, k, v = problem.q, problem.k, problem.v
+    gate = q.new_empty(())
+    return usual_tiles(
+        Operands(q, k, v, gate, gate, None, None), Switches.of(Options(**OPTIONS[case.op]))
+    ).forward_in_one
 
 
 def _forward(name: str, problem: Problem, backend: str) -> Forward:

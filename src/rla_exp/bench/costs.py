@@ -271,9 +271,11 @@ def step_bytes(op: Op, B: int, H: int, K: int, V: int) -> int:
     return 2 * states * B * H * K * V * FLOAT
 
 
-def floor_ms(op: Op, run: str, B: int, T: int, H: int, K: int, V: int, dtype: str, limits: Limits) -> float:
+def floor_ms(
+    op: Op, run: str, B: int, T: int, H: int, K: int, V: int, dtype: str, limits: Limits, *, in_one: bool
+) -> float:
     """The least time of a row of ours: each kernel at the device's limits, one after the other."""
     if run == "step":
         return 1000 * step_bytes(op, B, H, K, V) / limits.copy_gb_per_s / 1e9
-    costs = kernel_costs(op, K=K, V=V, dtype=dtype, gradients=run == "fwd+bwd")
+    costs = kernel_costs(op, K=K, V=V, dtype=dtype, gradients=run == "fwd+bwd", in_one=in_one)
     return 1000 * B * T * H * sum(cost.seconds(limits) for cost in costs)

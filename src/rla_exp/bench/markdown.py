@@ -105,7 +105,16 @@ def _memory(row: Row) -> str:
 
 def _floor(limits: Limits) -> Callable[[Row], float]:
     return lambda row: floor_ms(
-        row["op"], row["pass"], row["B"], row["T"], row["H"], row["K"], row["V"], row["dtype"], limits
+        row["op"],
+        row["pass"],
+        row["B"],
+        row["T"],
+        row["H"],
+        row["K"],
+        row["V"],
+        row["dtype"],
+        limits,
+        in_one=row.get("in_one", False),
     )
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from rla_exp.bench.calls import lift_refusal, make_call
+from rla_exp.bench.calls import lift_refusal, make_call, runs_in_one
 from rla_exp.bench.cases import Case
+from rla_exp.bench.implementations import OURS
 from rla_exp.bench.limits import measure_limits
 from rla_exp.bench.problem import make_problem
 from rla_exp.bench.timing import measure
@@ -31,14 +32,16 @@ def answer(request: dict[str, Any], *, name: str, device: torch.device, backend:
         if request["what"] == "limits":
             return asdict(measure_limits(device, request["seconds"]))
         case = Case.from_json(request["case"])
-        call = make_call(name, make_problem(case, device), backend)
+        problem = make_problem(case, device)
+        call = make_call(name, problem, backend)
         call()
         _synchronize(device)
         if request["what"] == "warm":
             return {}
         # of its ops the ungated one alone is not refused
         is_lifted = name in ("fla", "fla_twice") and case.op != "delta_net" and lift_refusal()
-        return {**asdict(measure(call, device, request["seconds"])), "note": LIFTED if is_lifted else ""}
+        reply = {**asdict(measure(call, device, request["seconds"])), "note": LIFTED if is_lifted else ""}
+        return {**reply, "in_one": True} if name == OURS and runs_in_one(problem, backend) else reply
     # whatever a kernel or a compiler may raise is a result here
     except Exception as error:
         traceback.print_exc()

@@ -34,8 +34,8 @@ def fused_forward(
     final_R = new(call.state_shape, dtype=torch.float32) if switches.RESIDUAL else None
     saved = Saved(None, None, None, None)
     chunks = chunking.chunks_per_sequence
-    # R is fed it
-    r = new(x.v.shape) if switches.FIT else None
+    # R is fed it; in one kernel it need not pass through memory
+    r = new(x.v.shape) if switches.FIT and (keep or not call.tiles.forward_in_one) else None
     if keep:
         shape = (chunking.num_checkpoints, H, K, V)
         saved = Saved(

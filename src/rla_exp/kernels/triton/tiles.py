@@ -211,7 +211,8 @@ def _chains(usual: Tiles, BV: int, stages: int) -> Tiles:
 
     return replace(
         usual,
-        forward=changed(usual.forward),
+        # the kernel for Hopper has no choice
+        forward=usual.forward if usual.forward_in_one else changed(usual.forward),
         # wide blocks leave no room for a third stage beside the prediction
         reverse_S=changed(usual.reverse_S, 2 if BV > usual.reverse_S.BV else stages),
         reverse_R=changed(usual.reverse_R),
