@@ -49,3 +49,11 @@ def test_without_the_package_triton_keeps_its_own(packages: Path) -> None:
     assert assembler.os.environ[assembler.VARIABLE] == ""
     (packages / "cu13" / "bin").mkdir(parents=True)
     assert assembler.installed_assembler() is None
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_the_version_is_of_what_triton_takes(capability: int) -> None:
+    get_ptxas = pytest.importorskip("triton.backends.nvidia.compiler", reason="triton exists for Linux only").get_ptxas
+    version = assembler.assembler_version(capability)
+    assert ".".join(map(str, version)) == get_ptxas(capability).version
+    assert version >= (12, 8)

@@ -35,3 +35,10 @@ def installed_assembler() -> Path | None:
     folders = () if spec is None else spec.submodule_search_locations or ()
     found = [path for folder in folders for path in Path(folder).glob("cu*/bin/ptxas") if os.access(path, os.X_OK)]
     return max(found, key=lambda path: int(path.parts[-3].removeprefix("cu")), default=None)
+
+
+def assembler_version(capability: int) -> tuple[int, ...]:
+    """Of the ptxas that Triton takes for a compute capability (90 for 9.0), which differs among Triton's versions."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    return tuple(int(part) for part in str(get_ptxas(capability).version).split("."))

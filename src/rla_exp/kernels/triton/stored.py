@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from rla_exp.kernels.triton.assembler import assembler_version
+
 SOURCES = Path(__file__).resolve().parents[1]
 
 
@@ -48,14 +50,12 @@ def environment(device_index: int) -> dict[str, Any]:
     import triton
 
     capability = torch.cuda.get_device_capability(device_index)
-    # the assembler that triton takes for this GPU
-    name = "ptxas_blackwell" if capability[0] >= 10 else "ptxas"
     return {
         "gpu": torch.cuda.get_device_name(device_index),
         "capability": f"{capability[0]}.{capability[1]}",
         "torch": torch.__version__,
         "triton": triton.__version__,
-        "ptxas": getattr(triton.knobs.nvidia, name).version,
+        "ptxas": ".".join(map(str, assembler_version(10 * capability[0] + capability[1]))),
         "sources": _sources_hash(),
     }
 

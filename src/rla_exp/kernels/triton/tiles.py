@@ -7,6 +7,7 @@ from functools import cache
 
 import torch
 
+from rla_exp.kernels.triton.assembler import assembler_version
 from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY
 
 BLOCK = 16
@@ -240,12 +241,13 @@ def gpu_of(device: torch.device) -> Gpu:
     """Of a device; elsewhere, where Triton interprets or compiles ahead of time, a Hopper GPU."""
     import triton
 
-    version = str(triton.knobs.nvidia.ptxas.version)
-    must_pipeline = tuple(int(part) for part in version.split(".")[:2]) < RIGHT_PTXAS
     if device.type != "cuda":
+        must_pipeline = assembler_version(90) < RIGHT_PTXAS
         return Gpu(132, 227 * 1024, must_pipeline, True, not must_pipeline and not triton.knobs.runtime.interpret)
     index = torch.cuda.current_device() if device.index is None else device.index
     found = triton.runtime.driver.active.utils.get_device_properties(index)
-    is_hopper = torch.cuda.get_device_capability(index)[0] == 9
+    major, minor = torch.cuda.get_device_capability(index)
+    is_hopper = major == 9
+    must_pipeline = assembler_version(10 * major + minor) < RIGHT_PTXAS
     runs_gluon = is_hopper and not must_pipeline
     return Gpu(found["multiprocessor_count"], found["max_shared_mem"], must_pipeline, is_hopper, runs_gluon)
