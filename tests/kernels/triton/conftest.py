@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,8 @@ class Usage:
     """Of registers that do not fit. The stack counts: kernels have no other use for it."""
     shared_bytes: int
     ttgir: str = field(repr=False)
+    is_serialized: bool = False
+    """Of kernels in Gluon: whether each product is waited for at once, wherever they wait (ptxas: C7512, C7514)."""
 
 
 @dataclass
@@ -138,10 +142,16 @@ class Chip:
         is_gluon = launch.kernel.is_gluon()
         source = (GluonASTSource if is_gluon else ASTSource)(launch.kernel, signature, constants, attributes)
         options = {"enable_fp_fusion": True} | launch.options
-        compiled = compile(source, target=GPUTarget("cuda", self.capability, 32), options=options)
+        target = GPUTarget("cuda", self.capability, 32)
+        log = ""
+        if is_gluon:
+            compiled, log = compile_aloud(source, target, options)
+        else:
+            compiled = compile(source, target=target, options=options)
         registers, spilled = self.registers(compiled.asm["cubin"])
         kernel = launch.kernel.fn.__name__.rsplit("_", 1)[0]
-        return Usage(kernel, is_gluon, registers, spilled, compiled.metadata.shared, compiled.asm["ttgir"])
+        shared, ttgir = compiled.metadata.shared, compiled.asm["ttgir"]
+        return Usage(kernel, is_gluon, registers, spilled, shared, ttgir, "instructions are serialized" in log)
 
     def registers(self, cubin: bytes) -> tuple[int, int]:
         """Registers, and bytes of them that do not fit, from the binary itself: Triton asks a driver for these."""
@@ -164,6 +174,19 @@ class Chip:
         assert all(fits), "\n".join(map(str, found))
         # else the numbers were not read
         assert all(usage.registers > 16 for usage in found)
+
+
+def compile_aloud(source: Any, target: Any, options: dict[str, Any]) -> tuple[Any, str]:
+    """With what the assembler that Triton takes for this chip prints, which Triton's cache does not keep."""
+    from triton import knobs
+    from triton.compiler import compile
+
+    log = io.StringIO()
+    with knobs.compilation.scope(), knobs.nvidia.scope(), redirect_stdout(log):
+        knobs.compilation.always_compile = knobs.nvidia.dump_ptxas_log = True
+        compiled = compile(source, target=target, options=options)
+    assert "bytes stack frame" in log.getvalue()
+    return compiled, log.getvalue()
 
 
 @pytest.fixture
