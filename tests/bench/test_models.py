@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import torch
 from rla_exp.bench.markdown import NONE
 from rla_exp.bench.model_files import models_markdown
 from rla_exp.bench.model_worker import measure_step
-from rla_exp.bench.models import ModelBenchSettings, cases_of, run_model_benchmark
+from rla_exp.bench.models import ModelBenchSettings, ModelCase, cases_of, run_model_benchmark, visible_gpus
 from rla_exp.cli.bench import main
 
 
@@ -128,3 +131,44 @@ def test_settings_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert "names is 'rlaa'" in shown
     assert "sizes is 'huge'" in shown
     assert "there is no setting ops" in shown
+
+
+def test_models_run_side_by_side_each_on_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, met = [], threading.Barrier(2, timeout=20)
+
+    def work(cases: list[ModelCase], _: ModelBenchSettings, gpu: str) -> list[dict[str, Any]]:
+        at_work.append((cases[0].model, gpu))
+        if len(at_work) <= 2:
+            met.wait()  # breaks where one waits for the other
+        time.sleep(0.2 if cases[0].model == "rla" else 0)
+        return [{"ms": 1.0, "flop_per_token": 1.0} for _ in cases]
+
+    monkeypatch.setattr("rla_exp.bench.models._measure", work)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,9")
+    content = run_model_benchmark(
+        settings(models=["rla", "linear_attention", "rdn"], lengths=[32], gpus=2), lambda *_: None
+    )
+    # as asked for, though rla was done last
+    assert [row["model"] for row in content["rows"]] == ["rla", "linear_attention", "rdn"]
+    assert {gpu for _, gpu in at_work[:2]} == {"5", "7"}
+    # the third takes the GPU that is free first
+    gpus = dict(at_work)
+    assert gpus["rdn"] == gpus["linear_attention"] != gpus["rla"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert visible_gpus(2) == ["0", "1"]
+
+
+def test_a_process_that_dies_leaves_a_reason_for_every_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(*_: Any, **__: Any) -> Any:
+        return subprocess.CompletedProcess([], -9, '{"ms": 2.0, "flop_per_token": 1.0}\n', "Killed\n")
+
+    monkeypatch.setattr(subprocess, "run", end)
+    content = run_model_benchmark(settings(models=["rla"], lengths=[32, 64, 128]), lambda *_: None)
+    assert [row["T"] for row in content["rows"]] == [32]
+    reasons = [row["reason"] for row in content["failures"]]
+    assert reasons == ["its process ended with exit code -9: Killed", "its process had ended"]
+
+
+def test_more_gpus_than_there_are_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models=true", "device=cpu", "gpus=2"]) == 1
+    assert "gpus=2: device=cpu has none" in capsys.readouterr().err

@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from rla_exp.bench.processes import PACKAGE_PARENT
@@ -57,6 +59,8 @@ class ModelBenchSettings:
     command: str
     commit: str
     compile: bool = False
+    gpus: int = 1
+    """On so many, models are measured side by side, each on one of its own."""
     max_seconds: float = MAX_SECONDS
 
 
@@ -94,15 +98,36 @@ def run_model_benchmark(settings: ModelBenchSettings, on_row: Callable[[Content,
         "rows": [],
         "failures": [],
     }
-    for size in settings.sizes:
-        for model in settings.models:
-            cases = cases_of(settings, model, size)
-            late = settings.limit is not None and time.monotonic() - start > settings.limit
-            replies = iter(()) if late else _measure(cases, settings)
-            for case in cases:
-                reply = next(replies, {"failure": "not run: out of time" if late else "its process had ended"})
+    jobs = [cases_of(settings, model, size) for size in settings.sizes for model in settings.models]
+    free: SimpleQueue[str] = SimpleQueue()
+    for gpu in visible_gpus(settings.gpus):
+        free.put(gpu)
+
+    def measure(cases: Sequence[ModelCase]) -> list[dict[str, Any]]:
+        if settings.limit is not None and time.monotonic() - start > settings.limit:
+            return [{"failure": "not run: out of time"} for _ in cases]
+        gpu = free.get()
+        try:
+            return _measure(cases, settings, gpu)
+        finally:
+            free.put(gpu)
+
+    with ThreadPoolExecutor(settings.gpus) as pool:
+        running = {pool.submit(measure, cases): cases for cases in jobs}
+        for done in as_completed(running):
+            for case, reply in zip(running[done], done.result(), strict=True):
                 on_row(content, _add(content, case, reply))
+    # as asked for, whichever was done first
+    order = [asdict(case) for cases in jobs for case in cases]
+    for part in ("rows", "failures"):
+        content[part].sort(key=lambda row: order.index({name: row[name] for name in order[0]}))
     return content
+
+
+def visible_gpus(count: int) -> list[str]:
+    """The first of those that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return named.split(",")[:count] if named else [str(index) for index in range(count)]
 
 
 def _add(content: Content, case: ModelCase, reply: dict[str, Any]) -> dict[str, Any]:
@@ -119,15 +144,15 @@ def _add(content: Content, case: ModelCase, reply: dict[str, Any]) -> dict[str, 
     return row
 
 
-def _measure(cases: Sequence[ModelCase], settings: ModelBenchSettings) -> Iterator[dict[str, Any]]:
-    """A process's answers, a line each; when it dies, why."""
+def _measure(cases: Sequence[ModelCase], settings: ModelBenchSettings, gpu: str) -> list[dict[str, Any]]:
+    """A process's answers, one for each case; when it dies, why."""
     request = {"cases": [asdict(case) for case in cases], "steps": settings.steps, "device": settings.device}
     paths = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(
             [sys.executable, "-m", "rla_exp.bench.model_worker"],
             input=json.dumps(request),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": gpu},
             capture_output=True,
             text=True,
             timeout=settings.max_seconds,
@@ -138,7 +163,6 @@ def _measure(cases: Sequence[ModelCase], settings: ModelBenchSettings) -> Iterat
     except subprocess.TimeoutExpired as late:
         output = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
         reason = f"no result after {settings.max_seconds:g} s"
-    lines = output.splitlines()
-    yield from (json.loads(line) for line in lines)
-    if len(lines) < len(cases):
-        yield {"failure": reason}
+    replies = [json.loads(line) for line in output.splitlines()]
+    missing = [{"failure": reason}, *[{"failure": "its process had ended"}] * len(cases)]
+    return replies + missing[: len(cases) - len(replies)]

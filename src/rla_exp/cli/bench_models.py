@@ -45,6 +45,9 @@ KEYS = {
     "steps": Key(whole_number, "a whole number from 1 on", "timed steps; default 10"),
     "compile": Key(yes_or_no, "true or false", "blocks and loss by torch.compile; default false"),
     "device": Key(_some_of(("cuda", "cpu")), "cuda or cpu", "default cuda"),
+    "gpus": Key(
+        whole_number, "a whole number from 1 on", "measure so many models side by side, each on a GPU; default 1"
+    ),
     "limit": Key(positive, "a number above 0", "begin no model after so many seconds; default none"),
     "out": Key(expand_home, "a folder", "the files are <out>/models/<gpu>.json, .md, .png, .svg; default benchmarks"),
     "commit": Key(str, "text", "recorded; default that of the checkout"),
@@ -63,6 +66,7 @@ class ModelBenchCommand:
     steps: int = 10
     compile: bool = False
     device: tuple[str, ...] = ("cuda",)
+    gpus: int = 1
     limit: float | None = None
     out: Path = Path("benchmarks")
     commit: str | None = None
@@ -84,6 +88,10 @@ def bench_models(settings: ModelBenchCommand, arguments: Sequence[str]) -> None:
     (device,) = settings.device
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: no CUDA GPU here; device=cpu takes size=tiny in seconds")
+    if device == "cpu" and settings.gpus > 1:
+        raise UserError(f"gpus={settings.gpus}: device=cpu has none, and times models one after the other")
+    if device == "cuda" and settings.gpus > torch.cuda.device_count():
+        raise UserError(f"gpus={settings.gpus}: there are {torch.cuda.device_count()} here")
     folder = settings.out / "models"
 
     def on_row(content: dict[str, Any], row: dict[str, Any]) -> None:
@@ -100,6 +108,7 @@ def bench_models(settings: ModelBenchCommand, arguments: Sequence[str]) -> None:
             steps=settings.steps,
             compile=settings.compile,
             device=device,
+            gpus=settings.gpus,
             limit=settings.limit,
             command=shlex.join(["rla-bench", *(w for w in arguments if not w.startswith(("out=", "commit=")))]),
             commit=settings.commit or describe_commit(),
