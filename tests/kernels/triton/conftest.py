@@ -86,8 +86,9 @@ class Chip:
         candidate: int = 0,
     ) -> None:
         """A forward pass, and where it keeps what that needs a backward pass."""
+        from rla_exp.kernels.triton.backward import fused_backward
         from rla_exp.kernels.triton.call import usual_tiles
-        from rla_exp.kernels.triton.launch import fused_backward, fused_forward
+        from rla_exp.kernels.triton.launch import fused_forward
         from rla_exp.kernels.triton.operator import operands
         from rla_exp.kernels.triton.plan import Switches
         from rla_exp.kernels.triton.tiles import candidates

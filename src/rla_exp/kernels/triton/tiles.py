@@ -53,6 +53,8 @@ class Tiles:
     """The backward pass, each slice of a sequence."""
     forward_in_one: bool = False
     """Whether the forward pass is the kernel for Hopper (hopper/), which carries S and R."""
+    gradients_in_one: bool = False
+    """Whether the gradients of q, k and the gates are the kernel for Hopper, which takes both states of a chunk."""
 
 
 def chunk_size(dtype: torch.dtype) -> int:
@@ -123,6 +125,7 @@ def choose_tiles(
         segments=segments,
         reverse_segments=reverse_segments,
         forward_in_one=described and segments == 1 and gpu.runs_gluon,
+        gradients_in_one=described and gpu.runs_gluon and V in (64, 128),
     )
 
 

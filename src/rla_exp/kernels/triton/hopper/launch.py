@@ -1,6 +1,10 @@
-"""The forward pass of a call by the kernel for Hopper."""
+"""The kernels for Hopper as they are launched for a call."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from triton.experimental.gluon.language import NVMMASharedLayout
@@ -8,7 +12,12 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from rla_exp.kernels.triton.call import Call
 from rla_exp.kernels.triton.hopper.forward import fused_forward_kernel
+from rla_exp.kernels.triton.hopper.gradients import fused_gradients_kernel
 from rla_exp.kernels.triton.matrices import invert, make_rows
+from rla_exp.kernels.triton.tiles import gpu_of
+
+if TYPE_CHECKING:
+    from rla_exp.kernels.triton.backward import StateBuffers
 
 TILE = NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16)
 C, BV = 64, 64
@@ -76,6 +85,66 @@ def forward(
     return inverses
 
 
+class Gradients:
+    """The gradients of q, k and the gates of a call, slice by slice; descriptors are made once."""
+
+    def __init__(
+        self,
+        call: Call,
+        inverses: Tensor | None,
+        do: Tensor,
+        states: Sequence[StateBuffers],
+        dq: Tensor,
+        dk: Tensor,
+        dg: Tensor,
+    ) -> None:
+        """Args: states: S and, with a residual, R."""
+        self.call = call
+        S = states[0]
+        R = states[1] if len(states) > 1 else None
+
+        def both(describe: Callable[[StateBuffers], TensorDescriptor | None]) -> list[TensorDescriptor | None]:
+            return [describe(S), None if R is None else describe(R)]
+
+        self._tiles = (
+            _tokens(call.x.q, 64),
+            _tokens(call.x.k, 64),
+            _tokens(do, 64),
+            _tokens(S.values, 64),
+            _tokens(R.values, 64) if R is not None and call.switches.FIT else None,
+            _matrices(inverses),
+            *both(lambda state: _blocks(state.solved)),
+            *both(lambda state: _blocks(state.reads)),
+            *both(lambda state: _blocks(state.before)),
+            *both(lambda state: _blocks(state.after)),
+            _tokens(dq, 64),
+            _tokens(dk, 64),
+        )
+        self._gates = dg, S.d_strength, None if R is None else R.d_strength
+
+    def launch(self, rows: Tensor, start: int, length: int) -> None:
+        """Of the chunks of a slice, from what the passes before left of them in the buffers."""
+        call = self.call
+        *_, T, J0, LS, H = call.slice(start, length)
+        total = call.chunking.num_rows(length) * H
+        switches = asdict(call.switches)
+        fused_gradients_kernel[(min(total, gpu_of(call.x.q.device).num_processors),)](
+            *self._tiles,
+            rows,
+            *self._gates,
+            total,
+            T,
+            J0,
+            LS,
+            H,
+            call.scale,
+            call.clip_bounds[1],
+            V=call.state_shape[-1],
+            **switches,
+            num_warps=4,
+        )
+
+
 def _tokens(x: Tensor, columns: int) -> TensorDescriptor:
     """q, k, v, r or o [B, T, H, D], a chunk's tokens of some columns at a time."""
     H, D = x.shape[-2:]
@@ -85,6 +154,11 @@ def _tokens(x: Tensor, columns: int) -> TensorDescriptor:
 def _matrices(x: Tensor | None) -> TensorDescriptor | None:
     """[.., C, C], whole."""
     return None if x is None else _describe(x, C, C)
+
+
+def _blocks(x: Tensor | None) -> TensorDescriptor | None:
+    """[.., rows, V], 64 x 64 at a time."""
+    return None if x is None else _describe(x, x.shape[-1], 64)
 
 
 def _describe(x: Tensor, row: int, columns: int) -> TensorDescriptor:

@@ -1,0 +1,261 @@
+"""The gradients inside a chunk: what is written, and the [C, C] sums over the columns of V."""
+
+# tuples are unpacked whole
+# ruff: noqa: RUF059
+import triton.experimental.gluon.language as gl
+import triton.language as tl
+from triton.experimental import gluon
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+
+from rla_exp.kernels.triton.hopper.layout import (
+    BETA,
+    BY_COLUMN,
+    BY_ROW,
+    G_BEFORE,
+    G_ROW,
+    GAMMA,
+    LOG2E,
+    NORM_OF_K,
+    NORM_OF_Q,
+    SQUARE,
+    C,
+)
+from rla_exp.kernels.triton.hopper.slots import (
+    BACK_FREE,
+    BACK_READY,
+    HALVES,
+    KEYS_AT,
+    SCORES,
+    SQUARES,
+    SYSTEM_READY,
+    VALUES_READY,
+    synchronize,
+)
+
+
+@gluon.jit
+def by_row(gates, row: gl.constexpr):
+    """One row of a chunk's gates, along the rows of a [C, C] tile."""
+    return gl.load(gates + row * C + gl.arange(0, C, BY_ROW))
+
+
+@gluon.jit
+def by_column(gates, row: gl.constexpr):
+    return gl.load(gates + row * C + gl.arange(0, C, BY_COLUMN))
+
+
+@gluon.jit
+def norm_by_row(gates, row: gl.constexpr, NORMALIZE: gl.constexpr):
+    if NORMALIZE:
+        norm = by_row(gates, row)
+    else:
+        norm = gl.full([C], 1.0, gl.float32, BY_ROW)
+    return norm
+
+
+@gluon.jit
+def product(left, right, sums, BLOCKS: gl.constexpr, FIRST: gl.constexpr = 0):
+    """Starts left right^T over the columns of BLOCKS tiles, of the right ones from FIRST on."""
+    for n in gl.static_range(BLOCKS):
+        sums = warpgroup_mma(left.index(n), right.index(FIRST + n).permute((1, 0)), sums, use_acc=n > 0, is_async=True)
+    return sums
+
+
+@gluon.jit
+def make_written(
+    gates,
+    shared,
+    back,
+    both,
+    turn,
+    bound,
+    BLOCKS: gl.constexpr,
+    DELTA: gl.constexpr,
+    FIT: gl.constexpr,
+    CLIPPED: gl.constexpr,
+    SECOND: gl.constexpr,
+):
+    """Puts what the state is written with in the place of v (r); of R, what goes back to the prediction into back.
+
+    Returns the sums [C] over V of lam times what the right side of the system leaves of the values (error), and of lam
+    times what the state holds at k.
+    """
+    values, solved, reads, before, after, matrices, barriers = shared
+    dtype: gl.constexpr = values.dtype
+    zeros = gl.zeros([C, C], gl.float32, SQUARE)
+    strength = by_row(gates, GAMMA if SECOND else BETA)
+    decay = gl.exp(by_row(gates, G_ROW))
+    lam_error = gl.zeros([C], gl.float32, BY_ROW)
+    lam_held = gl.zeros([C], gl.float32, BY_ROW)
+    mbarrier.wait(barriers.index(VALUES_READY), turn & 1)
+    if DELTA:
+        mbarrier.wait(barriers.index(SYSTEM_READY), turn & 1)
+    if SECOND and FIT:
+        mbarrier.wait(both.index(BACK_FREE), (turn - 1) & 1, pred=turn >= 1)
+    for n in gl.static_range(BLOCKS):
+        error = values.index(n).load(SQUARE).to(gl.float32)
+        lam = solved.index(n).load(SQUARE).to(gl.float32)
+        if SECOND and FIT:
+            # R was fed r = clip(v - P), which the clip lets through or not
+            d_prediction = -strength[:, None] * lam
+            if CLIPPED:
+                d_prediction = gl.where(gl.abs(error) > bound, 0.0, d_prediction)
+            back.index(n).store(d_prediction.to(dtype))
+        if SECOND and CLIPPED:
+            error = gl.minimum(error, bound, propagate_nan=tl.PropagateNan.ALL)
+            error = gl.maximum(error, -bound, propagate_nan=tl.PropagateNan.ALL)
+        if DELTA:
+            at_k = reads.index(n).load(SQUARE).to(gl.float32)
+            error -= decay[:, None] * at_k
+            lam_held += gl.sum(lam * at_k, 1)
+        lam_error += gl.sum(lam * error, 1)
+        values.index(n).store((strength[:, None] * error).to(dtype))
+    fence_async_shared()
+    synchronize()
+    if SECOND and FIT:
+        mbarrier.arrive(both.index(BACK_READY), count=1)
+    if DELTA:
+        U = warpgroup_mma(matrices.index(SCORES), values.index(0), zeros, use_acc=False, is_async=True)
+        if BLOCKS == 2:
+            U_1 = warpgroup_mma(matrices.index(SCORES), values.index(1), zeros, use_acc=False, is_async=True)
+            U, U_1 = warpgroup_mma_wait(0, [U, U_1])
+        else:
+            U = warpgroup_mma_wait(0, [U])
+        # not before all warps have read what is overwritten
+        synchronize()
+        values.index(0).store(U.to(dtype))
+        if BLOCKS == 2:
+            values.index(1).store(U_1.to(dtype))
+        fence_async_shared()
+        synchronize()
+    return lam_error, lam_held
+
+
+@gluon.jit
+def make_matrices(
+    gates,
+    shared,
+    keys,
+    do,
+    back,
+    both,
+    turn,
+    scale,
+    lam_error,
+    lam_held,
+    BLOCKS: gl.constexpr,
+    DELTA: gl.constexpr,
+    RESIDUAL: gl.constexpr,
+    FIT: gl.constexpr,
+    SUM: gl.constexpr,
+    DECAYED: gl.constexpr,
+    NORMALIZE: gl.constexpr,
+    SECOND: gl.constexpr,
+):
+    """Puts what multiplies q and k of the chunk for dq and dk [C, C] into matrices.
+
+    Returns what the gate's strength and G_t and G_{t-1} receive [C] inside the chunk. D is 1 on the diagonal, D^-
+    beside it, whatever the gates: those entries are left out of the gates' sums. Where D without its diagonal is needed
+    beside D^-, it is D^- times a row's own decay.
+    """
+    values, solved, reads, before, after, matrices, barriers = shared
+    PREDICTED: gl.constexpr = FIT and not SECOND
+    # how o reads the state: with D^- or D, without or with the diagonal, and scaled by gamma or not
+    BEFORE: gl.constexpr = SUM and not SECOND
+    STRICT: gl.constexpr = RESIDUAL and not SECOND
+    GATED: gl.constexpr = SECOND and not SUM
+    dtype: gl.constexpr = values.dtype
+    zeros = gl.zeros([C, C], gl.float32, SQUARE)
+    row = gl.arange(0, C, BY_ROW)[:, None]
+    column = gl.arange(0, C, BY_COLUMN)[None, :]
+    if DELTA:
+        d_n = product(solved, values, zeros, BLOCKS)
+    if PREDICTED:
+        mbarrier.wait(both.index(BACK_READY), turn & 1)
+        d_predict = product(back, values, zeros, BLOCKS)
+    if DELTA or PREDICTED:
+        KK = warpgroup_mma(
+            keys.index(KEYS_AT), keys.index(KEYS_AT).permute((1, 0)), zeros, use_acc=False, is_async=True
+        )
+        KK = warpgroup_mma(keys.index(KEYS_AT + 1), keys.index(KEYS_AT + 1).permute((1, 0)), KK, is_async=True)
+
+    strength = by_row(gates, GAMMA if SECOND else BETA)
+    G = by_row(gates, G_ROW)
+    decay = gl.exp(G)
+    k_norm = norm_by_row(gates, NORM_OF_K, NORMALIZE)
+    of_key = by_column(gates, G_ROW)
+    if STRICT:
+        G_before = by_row(gates, G_BEFORE)
+        own = gl.exp(G - G_before)
+        exponents = gl.where(row > column, G_before[:, None] - of_key[None, :], float("-inf"))
+    else:
+        own = gl.full([C], 1.0, gl.float32, BY_ROW)
+        exponents = gl.where(row >= column, G[:, None] - of_key[None, :], float("-inf"))
+    D = gl.exp2(exponents * LOG2E)
+    if NORMALIZE:
+        D *= by_column(gates, NORM_OF_K)[None, :]
+    d_strength = lam_error
+    d_G = -decay * strength * lam_held
+    d_G_before = gl.zeros([C], gl.float32, BY_ROW)
+    theta = zeros
+    if DELTA or PREDICTED:
+        if DELTA and PREDICTED:
+            d_n, d_predict, KK = warpgroup_mma_wait(0, [d_n, d_predict, KK])
+        elif DELTA:
+            d_n, KK = warpgroup_mma_wait(0, [d_n, KK])
+        else:
+            d_predict, KK = warpgroup_mma_wait(0, [d_predict, KK])
+        KK *= D
+        d_kk = zeros
+        if DELTA:
+            d_n *= (own * k_norm)[:, None]
+            if not STRICT:
+                d_n = gl.where(row > column, d_n, 0.0)
+            share = gl.sum(KK * d_n, 1)
+            d_strength -= share
+            d_G -= strength * share
+            d_kk = -strength[:, None] * d_n
+            theta = KK * d_kk
+        if PREDICTED:
+            if DECAYED:
+                d_predict *= (own * k_norm)[:, None]
+                d_theta = KK * d_predict
+                d_G += gl.sum(d_theta, 1)
+            else:
+                d_predict *= k_norm[:, None]
+                d_theta = gl.where(row > column + 1, KK * d_predict, 0.0)
+                d_G_before += gl.sum(d_theta, 1)
+            theta += d_theta
+            d_kk += d_predict
+        matrices.index(SQUARES).store((d_kk * D).to(dtype))
+
+    d_qk = product(do, values, zeros, BLOCKS)
+    QK = product(keys, keys, zeros, HALVES, KEYS_AT)
+    read = scale * norm_by_row(gates, NORM_OF_Q, NORMALIZE)
+    d_qk, QK = warpgroup_mma_wait(0, [d_qk, QK])
+    d_qk *= D
+    d_theta = QK * d_qk
+    if BEFORE:
+        reading = read
+        d_theta = gl.where(row > column + 1, d_theta, 0.0) * reading[:, None]
+        d_G_before += gl.sum(d_theta, 1)
+    else:
+        reading = read * own
+        if GATED:
+            d_strength += read * gl.sum(d_theta, 1)
+            reading *= strength
+        if not STRICT:
+            d_theta = gl.where(row > column, d_theta, 0.0)
+        d_theta *= reading[:, None]
+        d_G += gl.sum(d_theta, 1)
+    theta += d_theta
+    d_G -= gl.convert_layout(gl.sum(theta, 0), BY_ROW)
+    matrices.index(SCORES).store((d_qk * reading[:, None]).to(dtype))
+    fence_async_shared()
+    synchronize()
+    return d_strength, d_G, d_G_before
