@@ -26,15 +26,25 @@ from rla_exp.kernels.triton.hopper.layout import (
     C,
 )
 from rla_exp.kernels.triton.hopper.slots import (
+    AFTER_BOTH,
+    BACK,
     BACK_FREE,
     BACK_READY,
+    DO,
     HALVES,
-    KEYS_AT,
+    KEYS,
+    OF_R,
+    OF_S,
+    READS_ALONE,
     SCORES,
+    SOLVED,
     SQUARES,
     SYSTEM_READY,
+    VALUES,
     VALUES_READY,
+    Q,
     synchronize,
+    unknown_zero,
 )
 
 
@@ -59,10 +69,12 @@ def norm_by_row(gates, row: gl.constexpr, NORMALIZE: gl.constexpr):
 
 
 @gluon.jit
-def product(left, right, sums, BLOCKS: gl.constexpr, FIRST: gl.constexpr = 0):
-    """Starts left right^T over the columns of BLOCKS tiles, of the right ones from FIRST on."""
+def product(tiles, left, right, sums, BLOCKS: gl.constexpr):
+    """Starts left right^T over the columns of BLOCKS tiles, from these places on."""
     for n in gl.static_range(BLOCKS):
-        sums = warpgroup_mma(left.index(n), right.index(FIRST + n).permute((1, 0)), sums, use_acc=n > 0, is_async=True)
+        sums = warpgroup_mma(
+            tiles.index(left + n), tiles.index(right + n).permute((1, 0)), sums, use_acc=n > 0, is_async=True
+        )
     return sums
 
 
@@ -70,12 +82,11 @@ def product(left, right, sums, BLOCKS: gl.constexpr, FIRST: gl.constexpr = 0):
 def make_written(
     gates,
     shared,
-    back,
-    both,
     turn,
     bound,
     BLOCKS: gl.constexpr,
     DELTA: gl.constexpr,
+    RESIDUAL: gl.constexpr,
     FIT: gl.constexpr,
     CLIPPED: gl.constexpr,
     SECOND: gl.constexpr,
@@ -85,8 +96,11 @@ def make_written(
     Returns the sums [C] over V of lam times what the right side of the system leaves of the values (error), and of lam
     times what the state holds at k.
     """
-    values, solved, reads, before, after, matrices, barriers = shared
-    dtype: gl.constexpr = values.dtype
+    tiles, both, barriers, log_a = shared
+    OWN: gl.constexpr = OF_R if SECOND else OF_S
+    dtype: gl.constexpr = tiles.dtype
+    READS: gl.constexpr = AFTER_BOTH if RESIDUAL else READS_ALONE
+    zero = unknown_zero()
     zeros = gl.zeros([C, C], gl.float32, SQUARE)
     strength = by_row(gates, GAMMA if SECOND else BETA)
     decay = gl.exp(by_row(gates, G_ROW))
@@ -98,39 +112,47 @@ def make_written(
     if SECOND and FIT:
         mbarrier.wait(both.index(BACK_FREE), (turn - 1) & 1, pred=turn >= 1)
     for n in gl.static_range(BLOCKS):
-        error = values.index(n).load(SQUARE).to(gl.float32)
-        lam = solved.index(n).load(SQUARE).to(gl.float32)
+        error = tiles.index(zero + (OWN + VALUES + n)).load(SQUARE).to(gl.float32)
+        lam = tiles.index(zero + (OWN + SOLVED + n)).load(SQUARE).to(gl.float32)
         if SECOND and FIT:
             # R was fed r = clip(v - P), which the clip lets through or not
             d_prediction = -strength[:, None] * lam
             if CLIPPED:
                 d_prediction = gl.where(gl.abs(error) > bound, 0.0, d_prediction)
-            back.index(n).store(d_prediction.to(dtype))
+            tiles.index(zero + (BACK + n)).store(d_prediction.to(dtype))
         if SECOND and CLIPPED:
             error = gl.minimum(error, bound, propagate_nan=tl.PropagateNan.ALL)
             error = gl.maximum(error, -bound, propagate_nan=tl.PropagateNan.ALL)
         if DELTA:
-            at_k = reads.index(n).load(SQUARE).to(gl.float32)
+            at_k = tiles.index(zero + (OWN + READS + n)).load(SQUARE).to(gl.float32)
             error -= decay[:, None] * at_k
             lam_held += gl.sum(lam * at_k, 1)
         lam_error += gl.sum(lam * error, 1)
-        values.index(n).store((strength[:, None] * error).to(dtype))
+        tiles.index(zero + (OWN + VALUES + n)).store((strength[:, None] * error).to(dtype))
     fence_async_shared()
     synchronize()
     if SECOND and FIT:
         mbarrier.arrive(both.index(BACK_READY), count=1)
     if DELTA:
-        U = warpgroup_mma(matrices.index(SCORES), values.index(0), zeros, use_acc=False, is_async=True)
+        U = warpgroup_mma(
+            tiles.index(zero + (OWN + SCORES)), tiles.index(zero + (OWN + VALUES)), zeros, use_acc=False, is_async=True
+        )
         if BLOCKS == 2:
-            U_1 = warpgroup_mma(matrices.index(SCORES), values.index(1), zeros, use_acc=False, is_async=True)
+            U_1 = warpgroup_mma(
+                tiles.index(zero + (OWN + SCORES)),
+                tiles.index(zero + (OWN + VALUES + 1)),
+                zeros,
+                use_acc=False,
+                is_async=True,
+            )
             U, U_1 = warpgroup_mma_wait(0, [U, U_1])
         else:
             U = warpgroup_mma_wait(0, [U])
         # not before all warps have read what is overwritten
         synchronize()
-        values.index(0).store(U.to(dtype))
+        tiles.index(zero + (OWN + VALUES)).store(U.to(dtype))
         if BLOCKS == 2:
-            values.index(1).store(U_1.to(dtype))
+            tiles.index(zero + (OWN + VALUES + 1)).store(U_1.to(dtype))
         fence_async_shared()
         synchronize()
     return lam_error, lam_held
@@ -140,10 +162,6 @@ def make_written(
 def make_matrices(
     gates,
     shared,
-    keys,
-    do,
-    back,
-    both,
     turn,
     scale,
     lam_error,
@@ -163,26 +181,30 @@ def make_matrices(
     beside it, whatever the gates: those entries are left out of the gates' sums. Where D without its diagonal is needed
     beside D^-, it is D^- times a row's own decay.
     """
-    values, solved, reads, before, after, matrices, barriers = shared
+    tiles, both, barriers, log_a = shared
     PREDICTED: gl.constexpr = FIT and not SECOND
     # how o reads the state: with D^- or D, without or with the diagonal, and scaled by gamma or not
     BEFORE: gl.constexpr = SUM and not SECOND
     STRICT: gl.constexpr = RESIDUAL and not SECOND
     GATED: gl.constexpr = SECOND and not SUM
-    dtype: gl.constexpr = values.dtype
+    OWN: gl.constexpr = OF_R if SECOND else OF_S
+    dtype: gl.constexpr = tiles.dtype
+    zero = unknown_zero()
     zeros = gl.zeros([C, C], gl.float32, SQUARE)
     row = gl.arange(0, C, BY_ROW)[:, None]
     column = gl.arange(0, C, BY_COLUMN)[None, :]
     if DELTA:
-        d_n = product(solved, values, zeros, BLOCKS)
+        d_n = product(tiles, zero + (OWN + SOLVED), zero + (OWN + VALUES), zeros, BLOCKS)
     if PREDICTED:
         mbarrier.wait(both.index(BACK_READY), turn & 1)
-        d_predict = product(back, values, zeros, BLOCKS)
+        d_predict = product(tiles, zero + BACK, zero + (OWN + VALUES), zeros, BLOCKS)
     if DELTA or PREDICTED:
         KK = warpgroup_mma(
-            keys.index(KEYS_AT), keys.index(KEYS_AT).permute((1, 0)), zeros, use_acc=False, is_async=True
+            tiles.index(zero + KEYS), tiles.index(zero + KEYS).permute((1, 0)), zeros, use_acc=False, is_async=True
         )
-        KK = warpgroup_mma(keys.index(KEYS_AT + 1), keys.index(KEYS_AT + 1).permute((1, 0)), KK, is_async=True)
+        KK = warpgroup_mma(
+            tiles.index(zero + (KEYS + 1)), tiles.index(zero + (KEYS + 1)).permute((1, 0)), KK, is_async=True
+        )
 
     strength = by_row(gates, GAMMA if SECOND else BETA)
     G = by_row(gates, G_ROW)
@@ -232,10 +254,10 @@ def make_matrices(
                 d_G_before += gl.sum(d_theta, 1)
             theta += d_theta
             d_kk += d_predict
-        matrices.index(SQUARES).store((d_kk * D).to(dtype))
+        tiles.index(zero + (OWN + SQUARES)).store((d_kk * D).to(dtype))
 
-    d_qk = product(do, values, zeros, BLOCKS)
-    QK = product(keys, keys, zeros, HALVES, KEYS_AT)
+    d_qk = product(tiles, zero + DO, zero + (OWN + VALUES), zeros, BLOCKS)
+    QK = product(tiles, zero + Q, zero + KEYS, zeros, HALVES)
     read = scale * norm_by_row(gates, NORM_OF_Q, NORMALIZE)
     d_qk, QK = warpgroup_mma_wait(0, [d_qk, QK])
     d_qk *= D
@@ -255,7 +277,7 @@ def make_matrices(
         d_G += gl.sum(d_theta, 1)
     theta += d_theta
     d_G -= gl.convert_layout(gl.sum(theta, 0), BY_ROW)
-    matrices.index(SCORES).store((d_qk * reading[:, None]).to(dtype))
+    tiles.index(zero + (OWN + SCORES)).store((d_qk * reading[:, None]).to(dtype))
     fence_async_shared()
     synchronize()
     return d_strength, d_G, d_G_before

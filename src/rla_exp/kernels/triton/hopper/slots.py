@@ -16,12 +16,28 @@ HALVES = gl.constexpr(2)
 """Of a state's 128 rows."""
 BYTES = gl.constexpr(2 * 64 * 64)
 """Of a tile."""
-KEYS_AT = gl.constexpr(2)
-"""k lies behind q."""
-SCORES = gl.constexpr(0)
-"""What multiplies k for dq, where the inverted system was."""
-SQUARES = gl.constexpr(1)
-"""What multiplies k for dk."""
+# places, by tile, in the one piece of shared memory: so they have one address in a register. Of q, k, the upstream
+# gradient, and what goes back from R to S
+Q = gl.constexpr(0)
+KEYS = gl.constexpr(2)
+DO = gl.constexpr(4)
+BACK = gl.constexpr(6)
+# of S, and of R
+OF_S = gl.constexpr(8)
+OF_R = gl.constexpr(18)
+# of a state: what it was fed, then what it is written with, and at last (of S) dq or (of R) its share of that; lam,
+# and at last dk; the inverted system, then what multiplies k for dq; what multiplies k for dk; 64 rows of the state and
+# of its gradient, without a residual all 128; what the state holds at k, with a residual in place of the gradient
+VALUES = gl.constexpr(0)
+SOLVED = gl.constexpr(2)
+SCORES = gl.constexpr(4)
+SQUARES = gl.constexpr(5)
+BEFORE = gl.constexpr(6)
+AFTER_BOTH = gl.constexpr(8)
+AFTER_ALONE = gl.constexpr(10)
+READS_ALONE = gl.constexpr(14)
+TILES_BOTH = gl.constexpr(28)
+TILES_ALONE = gl.constexpr(24)
 # barriers of both states
 KEYS_READY = gl.constexpr(0)
 KEYS_DONE = gl.constexpr(1)
@@ -43,6 +59,12 @@ synchronize = getattr(gl, "thread_barrier", None) or gl.barrier
 
 
 @gluon.jit
+def unknown_zero():
+    """So that what follows from a place in shared memory is worked out where it is needed: it would fill registers."""
+    return gl.inline_asm_elementwise("mov.b32 $0, 0;", "=r", [], dtype=gl.int32, is_pure=False, pack=1)
+
+
+@gluon.jit
 def places(at, sizes):
     """Of the at-th of all chunks and heads of a slice: its first token, its head, and its place in all sequences."""
     T, J0, LS, H = sizes
@@ -54,49 +76,72 @@ def places(at, sizes):
 
 
 @gluon.jit
-def ask_for_keys(at, tiles, common, sizes, BLOCKS: gl.constexpr):
+def ask_for_keys(at, descriptors, shared, sizes, BLOCKS: gl.constexpr):
     """q, k and the upstream gradient."""
-    q_tiles, k_tiles, do_tiles = tiles
-    keys, do, back, log_a, barriers = common
+    q_tiles, k_tiles, do_tiles = descriptors
+    tiles, both, barriers, log_a = shared
     token, head, place = places(at, sizes)
-    ready = barriers.index(KEYS_READY)
+    ready = both.index(KEYS_READY)
     mbarrier.expect(ready, (2 * HALVES + BLOCKS) * BYTES)
     for n in gl.static_range(HALVES):
-        load_async(q_tiles, [token, head * K + n * 64], ready, keys.index(n))
-        load_async(k_tiles, [token, head * K + n * 64], ready, keys.index(KEYS_AT + n))
+        load_async(q_tiles, [token, head * K + n * 64], ready, tiles.index(Q + n))
+        load_async(k_tiles, [token, head * K + n * 64], ready, tiles.index(KEYS + n))
     for n in gl.static_range(BLOCKS):
-        load_async(do_tiles, [token, head * (BLOCKS * 64) + n * 64], ready, do.index(n))
+        load_async(do_tiles, [token, head * (BLOCKS * 64) + n * 64], ready, tiles.index(DO + n))
 
 
 @gluon.jit
-def ask_for_values(at, tiles, shared, sizes, BLOCKS: gl.constexpr):
+def ask_for_values(at, descriptors, shared, sizes, BLOCKS: gl.constexpr, SECOND: gl.constexpr):
     """What the state was fed, and the solved system."""
-    values_tiles, solved_tiles, reads_tiles, inverse_tiles, before_tiles, after_tiles = tiles
-    values, solved, reads, before, after, matrices, barriers = shared
+    values_tiles, solved_tiles, reads_tiles, inverse_tiles, before_tiles, after_tiles = descriptors
+    tiles, both, barriers, log_a = shared
+    OWN: gl.constexpr = OF_R if SECOND else OF_S
     token, head, place = places(at, sizes)
     ready = barriers.index(VALUES_READY)
     mbarrier.expect(ready, 2 * BLOCKS * BYTES)
     for n in gl.static_range(BLOCKS):
-        load_async(values_tiles, [token, head * (BLOCKS * 64) + n * 64], ready, values.index(n))
-        load_async(solved_tiles, [at * C, n * 64], ready, solved.index(n))
+        load_async(values_tiles, [token, head * (BLOCKS * 64) + n * 64], ready, tiles.index(OWN + VALUES + n))
+        load_async(solved_tiles, [at * C, n * 64], ready, tiles.index(OWN + SOLVED + n))
 
 
 @gluon.jit
-def ask_for_system(at, tiles, shared, sizes, BLOCKS: gl.constexpr, INVERSES: gl.constexpr, SECOND: gl.constexpr):
+def ask_for_system(at, descriptors, shared, sizes, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr):
     """By the delta rule: what the state holds at k, and the inverted system."""
-    values_tiles, solved_tiles, reads_tiles, inverse_tiles, before_tiles, after_tiles = tiles
-    values, solved, reads, before, after, matrices, barriers = shared
+    values_tiles, solved_tiles, reads_tiles, inverse_tiles, before_tiles, after_tiles = descriptors
+    tiles, both, barriers, log_a = shared
+    OWN: gl.constexpr = OF_R if SECOND else OF_S
+    READS: gl.constexpr = AFTER_BOTH if RESIDUAL else READS_ALONE
+    INVERSES: gl.constexpr = 2 if RESIDUAL else 1
     token, head, place = places(at, sizes)
     ready = barriers.index(SYSTEM_READY)
     mbarrier.expect(ready, (BLOCKS + 1) * BYTES)
     for n in gl.static_range(BLOCKS):
-        load_async(reads_tiles, [at * C, n * 64], ready, reads.index(n))
-    load_async(inverse_tiles, [(place * INVERSES + SECOND) * C, 0], ready, matrices.index(SCORES))
+        load_async(reads_tiles, [at * C, n * 64], ready, tiles.index(OWN + READS + n))
+    load_async(inverse_tiles, [(place * INVERSES + SECOND) * C, 0], ready, tiles.index(OWN + SCORES))
 
 
 @gluon.jit
-def ask_for_state(at, half: gl.constexpr, slot: gl.constexpr, x_tiles, x, ready, BLOCKS: gl.constexpr):
-    """64 rows of a state, or of its gradient."""
+def ask_for_before(
+    at, half: gl.constexpr, descriptors, shared, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr
+):
+    """64 rows of the state."""
+    tiles, both, barriers, log_a = shared
+    PLACE: gl.constexpr = (OF_R if SECOND else OF_S) + BEFORE + (0 if RESIDUAL else half * BLOCKS)
+    ready = barriers.index(BEFORE_READY + half)
     mbarrier.expect(ready, BLOCKS * BYTES)
     for n in gl.static_range(BLOCKS):
-        load_async(x_tiles, [at * K + half * 64, n * 64], ready, x.index(slot * BLOCKS + n))
+        load_async(descriptors[4], [at * K + half * 64, n * 64], ready, tiles.index(PLACE + n))
+
+
+@gluon.jit
+def ask_for_after(
+    at, half: gl.constexpr, descriptors, shared, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr
+):
+    """64 rows of its gradient."""
+    tiles, both, barriers, log_a = shared
+    AFTER: gl.constexpr = AFTER_BOTH if RESIDUAL else AFTER_ALONE + half * BLOCKS
+    PLACE: gl.constexpr = (OF_R if SECOND else OF_S) + AFTER
+    ready = barriers.index(AFTER_READY + half)
+    mbarrier.expect(ready, BLOCKS * BYTES)
+    for n in gl.static_range(BLOCKS):
+        load_async(descriptors[5], [at * K + half * 64, n * 64], ready, tiles.index(PLACE + n))
