@@ -46,26 +46,26 @@ from rla_exp.kernels.triton.hopper.slots import (
     synchronize,
     unknown_zero,
 )
+from rla_exp.kernels.triton.plan import ROWS
+
+GATES = gl.constexpr(ROWS)
 
 
 @gluon.jit
-def by_row(gates, row: gl.constexpr):
-    """One row of a chunk's gates, along the rows of a [C, C] tile."""
-    return gl.load(gates + row * C + gl.arange(0, C, BY_ROW))
-
-
-@gluon.jit
-def by_column(gates, row: gl.constexpr):
-    return gl.load(gates + row * C + gl.arange(0, C, BY_COLUMN))
-
-
-@gluon.jit
-def norm_by_row(gates, row: gl.constexpr, NORMALIZE: gl.constexpr):
+def load_gates(rows, at, NORMALIZE: gl.constexpr, SECOND: gl.constexpr):
+    """Of a chunk [C]: G_t, G_{t-1}, what scales writes, 1 / |k| and 1 / |q|; and the last G."""
+    gates = rows + at.to(gl.int64) * (GATES * C)
+    row = gl.arange(0, C, BY_ROW)
+    G = gl.load(gates + G_ROW * C + row)
+    G_before = gl.load(gates + G_BEFORE * C + row)
+    strength = gl.load(gates + (GAMMA if SECOND else BETA) * C + row)
+    G_last = gl.load(gates + G_ROW * C + C - 1)
+    k_norm = gl.full([C], 1.0, gl.float32, BY_ROW)
+    q_norm = gl.full([C], 1.0, gl.float32, BY_ROW)
     if NORMALIZE:
-        norm = by_row(gates, row)
-    else:
-        norm = gl.full([C], 1.0, gl.float32, BY_ROW)
-    return norm
+        k_norm = gl.load(gates + NORM_OF_K * C + row)
+        q_norm = gl.load(gates + NORM_OF_Q * C + row)
+    return G, G_before, strength, k_norm, q_norm, G_last
 
 
 @gluon.jit
@@ -102,8 +102,8 @@ def make_written(
     READS: gl.constexpr = AFTER_BOTH if RESIDUAL else READS_ALONE
     zero = unknown_zero()
     zeros = gl.zeros([C, C], gl.float32, SQUARE)
-    strength = by_row(gates, GAMMA if SECOND else BETA)
-    decay = gl.exp(by_row(gates, G_ROW))
+    G, G_before, strength, k_norm, q_norm, G_last = gates
+    decay = gl.exp(G)
     lam_error = gl.zeros([C], gl.float32, BY_ROW)
     lam_held = gl.zeros([C], gl.float32, BY_ROW)
     mbarrier.wait(barriers.index(VALUES_READY), turn & 1)
@@ -206,13 +206,10 @@ def make_matrices(
             tiles.index(zero + (KEYS + 1)), tiles.index(zero + (KEYS + 1)).permute((1, 0)), KK, is_async=True
         )
 
-    strength = by_row(gates, GAMMA if SECOND else BETA)
-    G = by_row(gates, G_ROW)
+    G, G_before, strength, k_norm, q_norm, G_last = gates
     decay = gl.exp(G)
-    k_norm = norm_by_row(gates, NORM_OF_K, NORMALIZE)
-    of_key = by_column(gates, G_ROW)
+    of_key = gl.convert_layout(G, BY_COLUMN)
     if STRICT:
-        G_before = by_row(gates, G_BEFORE)
         own = gl.exp(G - G_before)
         exponents = gl.where(row > column, G_before[:, None] - of_key[None, :], float("-inf"))
     else:
@@ -220,7 +217,7 @@ def make_matrices(
         exponents = gl.where(row >= column, G[:, None] - of_key[None, :], float("-inf"))
     D = gl.exp2(exponents * LOG2E)
     if NORMALIZE:
-        D *= by_column(gates, NORM_OF_K)[None, :]
+        D *= gl.convert_layout(k_norm, BY_COLUMN)[None, :]
     d_strength = lam_error
     d_G = -decay * strength * lam_held
     d_G_before = gl.zeros([C], gl.float32, BY_ROW)
@@ -258,7 +255,7 @@ def make_matrices(
 
     d_qk = product(tiles, zero + DO, zero + (OWN + VALUES), zeros, BLOCKS)
     QK = product(tiles, zero + Q, zero + KEYS, zeros, HALVES)
-    read = scale * norm_by_row(gates, NORM_OF_Q, NORMALIZE)
+    read = scale * q_norm
     d_qk, QK = warpgroup_mma_wait(0, [d_qk, QK])
     d_qk *= D
     d_theta = QK * d_qk

@@ -6,16 +6,10 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier, tma
 
-from rla_exp.kernels.triton.hopper.inside import by_row, make_matrices, make_written, norm_by_row
+from rla_exp.kernels.triton.hopper.inside import load_gates, make_matrices, make_written
 from rla_exp.kernels.triton.hopper.layout import (
-    BETA,
     BY_COLUMN,
     BY_ROW,
-    G_BEFORE,
-    G_ROW,
-    GAMMA,
-    NORM_OF_K,
-    NORM_OF_Q,
     SQUARE,
     C,
     K,
@@ -44,9 +38,6 @@ from rla_exp.kernels.triton.hopper.slots import (
     synchronize,
 )
 from rla_exp.kernels.triton.hopper.through import through_half
-from rla_exp.kernels.triton.plan import ROWS
-
-GATES = gl.constexpr(ROWS)
 
 
 @gluon.jit
@@ -90,7 +81,6 @@ def gate_gradients(
     FIT: gl.constexpr,
     SUM: gl.constexpr,
     DECAYED: gl.constexpr,
-    NORMS: gl.constexpr,
     SECOND: gl.constexpr,
 ):
     """Of beta or gamma, and of the log decays [C], from what passes inside the chunk and (along, of_prediction, kept,
@@ -98,13 +88,14 @@ def gate_gradients(
     """
     row = gl.arange(0, C, BY_ROW)
     column = gl.arange(0, C, BY_COLUMN)
-    decay = gl.exp(by_row(gates, G_ROW))
-    decay_before = gl.exp(by_row(gates, G_BEFORE))
-    along *= scale * norm_by_row(gates, NORM_OF_Q, NORMS)
+    G, G_before, strength, k_norm, q_norm, G_last = gates
+    decay = gl.exp(G)
+    decay_before = gl.exp(G_before)
+    along *= scale * q_norm
     along *= decay_before if SUM and not SECOND else decay
     if SECOND and not SUM:
         d_strength += along
-        along *= by_row(gates, GAMMA)
+        along *= strength
     if SUM and not SECOND:
         d_G_before += along
     else:
@@ -121,7 +112,7 @@ def gate_gradients(
     # G_t is the sum of the decays up to t, and the state gets all of them
     received = gl.convert_layout(d_G + d_G_before - kept, BY_COLUMN)
     d_log_a = gl.sum(gl.where(column[None, :] >= row[:, None], received[None, :], 0.0), 1) - d_G_before
-    d_log_a += gl.sum(kept + inner * gl.exp(gl.load(gates + G_ROW * C + C - 1)), 0)
+    d_log_a += gl.sum(kept + inner * gl.exp(G_last), 0)
     return d_strength, d_log_a
 
 
@@ -171,11 +162,18 @@ def take_state(
     if not RESIDUAL:
         ask_for_before(at, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
         ask_for_after(at, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
+    ones = gl.full([C], 1.0, gl.float32, BY_ROW)
+    of_next = load_gates(rows, at, NORMALIZE, SECOND)
     turn = 0
     while at < total:
         later = at + step
         token, head, place = places(at, sizes)
-        gates = rows + at.to(gl.int64) * (GATES * C)
+        of_chunk = of_next
+        gates = of_chunk
+        if ROUNDED:
+            # of normalized tiles
+            G, G_before, strength, k_norm, q_norm, G_last = of_chunk
+            gates = (G, G_before, strength, ones, ones, G_last)
         lam_error, lam_held = make_written(gates, shared, turn, bound, BLOCKS, DELTA, RESIDUAL, FIT, CLIPPED, SECOND)
         if READS_THERE:
             ask_for_after(at, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
@@ -184,8 +182,8 @@ def take_state(
             if SECOND:
                 mbarrier.wait(both.index(KEYS_NORMAL), turn & 1)
             else:
-                normalize_tiles(tiles, Q, by_row(gates, NORM_OF_Q))
-                normalize_tiles(tiles, KEYS, by_row(gates, NORM_OF_K))
+                normalize_tiles(tiles, Q, of_chunk[4])
+                normalize_tiles(tiles, KEYS, of_chunk[3])
                 fence_async_shared()
                 synchronize()
                 mbarrier.arrive(both.index(KEYS_NORMAL), count=1)
@@ -193,8 +191,10 @@ def take_state(
             gates, shared, turn, scale, lam_error, lam_held,
             BLOCKS, DELTA, RESIDUAL, FIT, SUM, DECAYED, NORMS, SECOND,
         )  # fmt: skip
+        # a chunk ahead: nothing hides the time that these take
+        of_next = load_gates(rows, gl.where(later < total, later, at), NORMALIZE, SECOND)
         d_q, d_k, along, of_prediction, kept, inner = through_half(
-            0, gates, shared, turn, scale, BLOCKS, DELTA, RESIDUAL, FIT, SUM, DECAYED, NORMS, SECOND
+            0, gates, shared, turn, scale, BLOCKS, DELTA, RESIDUAL, FIT, SUM, DECAYED, SECOND
         )
         synchronize()
         if RESIDUAL:
@@ -204,7 +204,7 @@ def take_state(
             ask_for_before(later, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
             ask_for_after(later, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
         d_q_1, d_k_1, along_1, of_prediction_1, kept_1, inner_1 = through_half(
-            1, gates, shared, turn, scale, BLOCKS, DELTA, RESIDUAL, FIT, SUM, DECAYED, NORMS, SECOND
+            1, gates, shared, turn, scale, BLOCKS, DELTA, RESIDUAL, FIT, SUM, DECAYED, SECOND
         )
         synchronize()
         if later < total:
@@ -225,7 +225,7 @@ def take_state(
         d_strength, d_log_a = gate_gradients(
             gates, scale, d_strength, d_G, d_G_before,
             along + along_1, of_prediction + of_prediction_1, kept + kept_1, inner + inner_1,
-            FIT, SUM, DECAYED, NORMS, SECOND,
+            FIT, SUM, DECAYED, SECOND,
         )  # fmt: skip
         at_gates = token.to(gl.int64) * H + head + gl.arange(0, C, BY_ROW) * H
         gl.store(d_strengths + at_gates, d_strength)
@@ -243,8 +243,8 @@ def take_state(
                 mbarrier.arrive(both.index(SHARES_FREE), count=1)
             gl.store(dg + at_gates, d_log_a)
             if NORMALIZE:
-                d_q, d_q_1 = project(d_q, d_q_1, tiles, Q, by_row(gates, NORM_OF_Q), ROUNDED)
-                d_k, d_k_1 = project(d_k, d_k_1, tiles, KEYS, by_row(gates, NORM_OF_K), ROUNDED)
+                d_q, d_q_1 = project(d_q, d_q_1, tiles, Q, of_chunk[4], ROUNDED)
+                d_k, d_k_1 = project(d_k, d_k_1, tiles, KEYS, of_chunk[3], ROUNDED)
         # values and lam are of no use any more
         tiles.index(OWN + VALUES).store(d_q.to(dtype))
         tiles.index(OWN + VALUES + 1).store(d_q_1.to(dtype))

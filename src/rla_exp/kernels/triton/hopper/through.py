@@ -6,15 +6,9 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier, warpgroup_mma, warpgroup_mma_wait
 
-from rla_exp.kernels.triton.hopper.inside import by_row, norm_by_row, product
+from rla_exp.kernels.triton.hopper.inside import product
 from rla_exp.kernels.triton.hopper.layout import (
-    BETA,
     BY_ROW,
-    G_BEFORE,
-    G_ROW,
-    GAMMA,
-    NORM_OF_K,
-    NORM_OF_Q,
     SQUARE,
     C,
 )
@@ -51,7 +45,6 @@ def through_half(
     FIT: gl.constexpr,
     SUM: gl.constexpr,
     DECAYED: gl.constexpr,
-    NORMALIZE: gl.constexpr,
     SECOND: gl.constexpr,
 ):
     """dq and dk [C, 64] of one half of the keys' columns; sums [C] over these: q . dq, k . dk of the prediction and of
@@ -66,50 +59,48 @@ def through_half(
     zero = unknown_zero()
     k_tile = tiles.index(zero + (KEYS + half))
     scores = tiles.index(zero + (OWN + SCORES))
-    mbarrier.wait(barriers.index(BEFORE_READY + half), turn & 1)
-    d_q = product(tiles, zero + DO, zero + BEFORE_AT, zeros, BLOCKS)
-    if DELTA:
-        held = product(tiles, zero + (OWN + SOLVED), zero + BEFORE_AT, zeros, BLOCKS)
-    if PREDICTED:
-        predicted = product(tiles, zero + BACK, zero + BEFORE_AT, zeros, BLOCKS)
-    strength = by_row(gates, GAMMA if SECOND else BETA)
-    decay = gl.exp(by_row(gates, G_ROW))
-    if PREDICTED or (SUM and not SECOND):
-        decay_before = gl.exp(by_row(gates, G_BEFORE))
-    k_norm = norm_by_row(gates, NORM_OF_K, NORMALIZE)
-    read = scale * norm_by_row(gates, NORM_OF_Q, NORMALIZE)
-    read *= decay_before if SUM and not SECOND else decay
+    G, G_before, strength, k_norm, q_norm, G_last = gates
+    decay = gl.exp(G)
+    decay_before = gl.exp(G_before)
+    read = scale * q_norm * (decay_before if SUM and not SECOND else decay)
     if SECOND and not SUM:
         read *= strength
-    if DELTA and PREDICTED:
-        d_q, held, predicted = warpgroup_mma_wait(0, [d_q, held, predicted])
-    elif DELTA:
-        d_q, held = warpgroup_mma_wait(0, [d_q, held])
+    # few sums at a time, for registers: one is made while the one before is taken
+    mbarrier.wait(barriers.index(BEFORE_READY + half), turn & 1)
+    d_q = product(tiles, zero + DO, zero + BEFORE_AT, zeros, BLOCKS)
+    d_k = zeros
+    if DELTA:
+        held = product(tiles, zero + (OWN + SOLVED), zero + BEFORE_AT, zeros, BLOCKS)
+        d_q = warpgroup_mma_wait(BLOCKS, [d_q])
     elif PREDICTED:
-        d_q, predicted = warpgroup_mma_wait(0, [d_q, predicted])
+        predicted = product(tiles, zero + BACK, zero + BEFORE_AT, zeros, BLOCKS)
+        d_q = warpgroup_mma_wait(BLOCKS, [d_q])
     else:
         d_q = warpgroup_mma_wait(0, [d_q])
     along = gl.sum(tiles.index(zero + (Q + half)).load(SQUARE).to(gl.float32) * d_q, 1)
     d_q *= read[:, None]
-    d_q = warpgroup_mma(scores, k_tile, d_q, is_async=True)
-    d_k = zeros
-    if DELTA:
-        d_k -= (decay * strength * k_norm)[:, None] * held
     of_prediction = gl.zeros([C], gl.float32, BY_ROW)
+    if DELTA:
+        held = warpgroup_mma_wait(0, [held])
+        if PREDICTED:
+            predicted = product(tiles, zero + BACK, zero + BEFORE_AT, zeros, BLOCKS)
+        d_k -= (decay * strength * k_norm)[:, None] * held
     if PREDICTED:
+        predicted = warpgroup_mma_wait(0, [predicted])
         of_prediction = gl.sum(k_tile.load(SQUARE).to(gl.float32) * predicted, 1) * k_norm
         d_k += ((decay if DECAYED else decay_before) * k_norm)[:, None] * predicted
+    mbarrier.wait(barriers.index(AFTER_READY + half), turn & 1)
+    gotten = product(tiles, zero + (OWN + VALUES), zero + AFTER_AT, zeros, BLOCKS)
+    d_q = warpgroup_mma(scores, k_tile, d_q, is_async=True)
     d_k = warpgroup_mma(scores.permute((1, 0)), tiles.index(zero + (Q + half)), d_k, is_async=True)
     if DELTA or PREDICTED:
         d_k = warpgroup_mma(tiles.index(zero + (OWN + SQUARES)), k_tile, d_k, is_async=True)
         d_k = warpgroup_mma(tiles.index(zero + (OWN + SQUARES)).permute((1, 0)), k_tile, d_k, is_async=True)
-    mbarrier.wait(barriers.index(AFTER_READY + half), turn & 1)
-    gotten = product(tiles, zero + (OWN + VALUES), zero + AFTER_AT, zeros, BLOCKS)
     inner = gl.zeros([C], gl.float32, BY_ROW)
     for n in gl.static_range(BLOCKS):
         S = tiles.index(zero + (BEFORE_AT + n)).load(SQUARE).to(gl.float32)
         inner += gl.sum(S * tiles.index(zero + (AFTER_AT + n)).load(SQUARE).to(gl.float32), 1)
-    to_end = gl.exp(gl.load(gates + G_ROW * C + C - 1) - by_row(gates, G_ROW)) * k_norm
+    to_end = gl.exp(G_last - G) * k_norm
     d_q, d_k, gotten = warpgroup_mma_wait(0, [d_q, d_k, gotten])
     # by itself: what it adds to d_k may be far below the rounding of the rest
     kept = to_end * gl.sum(k_tile.load(SQUARE).to(gl.float32) * gotten, 1)
