@@ -100,6 +100,7 @@ class Gradients:
     ) -> None:
         """Args: states: S and, with a residual, R."""
         self.call = call
+        *_, K, V = call.state_shape
         S = states[0]
         R = states[1] if len(states) > 1 else None
 
@@ -107,18 +108,18 @@ class Gradients:
             return [describe(S), None if R is None else describe(R)]
 
         self._tiles = (
-            _tokens(call.x.q, 64),
-            _tokens(call.x.k, 64),
-            _tokens(do, 64),
-            _tokens(S.values, 64),
-            _tokens(R.values, 64) if R is not None and call.switches.FIT else None,
+            _tokens(call.x.q, K),
+            _tokens(call.x.k, K),
+            _tokens(do, V),
+            _tokens(S.values, V),
+            _tokens(R.values, V) if R is not None and call.switches.FIT else None,
             _matrices(inverses),
             *both(lambda state: _blocks(state.solved)),
             *both(lambda state: _blocks(state.reads)),
             *both(lambda state: _blocks(state.before)),
             *both(lambda state: _blocks(state.after)),
-            _tokens(dq, 64),
-            _tokens(dk, 64),
+            _tokens(dq, K),
+            _tokens(dk, K),
         )
         self._gates = dg, S.d_strength, None if R is None else R.d_strength
 
@@ -157,8 +158,8 @@ def _matrices(x: Tensor | None) -> TensorDescriptor | None:
 
 
 def _blocks(x: Tensor | None) -> TensorDescriptor | None:
-    """[.., rows, V], 64 x 64 at a time."""
-    return None if x is None else _describe(x, x.shape[-1], 64)
+    """[.., rows, V], 64 rows at a time."""
+    return None if x is None else _describe(x, x.shape[-1], x.shape[-1])
 
 
 def _describe(x: Tensor, row: int, columns: int) -> TensorDescriptor:

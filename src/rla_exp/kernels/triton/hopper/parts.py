@@ -36,6 +36,7 @@ from rla_exp.kernels.triton.hopper.slots import (
     ask_for_values,
     places,
     synchronize,
+    whole,
 )
 from rla_exp.kernels.triton.hopper.through import through_half
 
@@ -140,7 +141,7 @@ def take_state(
     """R (SECOND): dgamma, and its shares of dq, dk and dg. Else S: dbeta, and the sums."""
     tiles, both, barriers, log_a = shared
     dq_tiles, dk_tiles, dg, d_strengths = outputs
-    T, J0, LS, H = sizes
+    H = sizes[3]
     BLOCKS: gl.constexpr = V // 64
     OWN: gl.constexpr = OF_R if SECOND else OF_S
     dtype: gl.constexpr = tiles.dtype
@@ -150,24 +151,24 @@ def take_state(
     NORMS: gl.constexpr = NORMALIZE and dtype != gl.float16
     ROUNDED: gl.constexpr = NORMALIZE and dtype == gl.float16
     step = gl.num_programs(0)
-    at = gl.program_id(0)
+    spot = places(gl.program_id(0), sizes)
     if not SECOND:
-        ask_for_keys(at, key_tiles, shared, sizes, BLOCKS)
+        ask_for_keys(spot, key_tiles, shared, BLOCKS)
     if DELTA:
-        ask_for_system(at, state_tiles, shared, sizes, BLOCKS, RESIDUAL, SECOND)
-    ask_for_values(at, state_tiles, shared, sizes, BLOCKS, SECOND)
-    ask_for_before(at, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
+        ask_for_system(spot, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
+    ask_for_values(spot, state_tiles, shared, BLOCKS, SECOND)
+    ask_for_before(spot, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
     if not READS_THERE:
-        ask_for_after(at, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
+        ask_for_after(spot, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
     if not RESIDUAL:
-        ask_for_before(at, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
-        ask_for_after(at, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
+        ask_for_before(spot, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
+        ask_for_after(spot, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
     ones = gl.full([C], 1.0, gl.float32, BY_ROW)
-    of_next = load_gates(rows, at, NORMALIZE, SECOND)
+    of_next = load_gates(rows, spot[0], NORMALIZE, SECOND)
     turn = 0
-    while at < total:
-        later = at + step
-        token, head, place = places(at, sizes)
+    while spot[0] < total:
+        at, token, head, place = spot
+        later = places(at + step, sizes)
         of_chunk = of_next
         gates = of_chunk
         if ROUNDED:
@@ -176,7 +177,7 @@ def take_state(
             gates = (G, G_before, strength, ones, ones, G_last)
         lam_error, lam_held = make_written(gates, shared, turn, bound, BLOCKS, DELTA, RESIDUAL, FIT, CLIPPED, SECOND)
         if READS_THERE:
-            ask_for_after(at, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
+            ask_for_after(spot, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
         mbarrier.wait(both.index(KEYS_READY), turn & 1)
         if ROUNDED:
             if SECOND:
@@ -192,22 +193,22 @@ def take_state(
             BLOCKS, DELTA, RESIDUAL, FIT, SUM, DECAYED, NORMS, SECOND,
         )  # fmt: skip
         # a chunk ahead: nothing hides the time that these take
-        of_next = load_gates(rows, gl.where(later < total, later, at), NORMALIZE, SECOND)
+        of_next = load_gates(rows, gl.where(later[0] < total, later[0], at), NORMALIZE, SECOND)
         d_q, d_k, along, of_prediction, kept, inner = through_half(
             0, gates, shared, turn, scale, BLOCKS, DELTA, RESIDUAL, FIT, SUM, DECAYED, SECOND
         )
         synchronize()
         if RESIDUAL:
-            ask_for_before(at, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
-            ask_for_after(at, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
-        elif later < total:
+            ask_for_before(spot, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
+            ask_for_after(spot, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
+        elif later[0] < total:
             ask_for_before(later, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
             ask_for_after(later, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
         d_q_1, d_k_1, along_1, of_prediction_1, kept_1, inner_1 = through_half(
             1, gates, shared, turn, scale, BLOCKS, DELTA, RESIDUAL, FIT, SUM, DECAYED, SECOND
         )
         synchronize()
-        if later < total:
+        if later[0] < total:
             if not RESIDUAL:
                 ask_for_before(later, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
                 ask_for_after(later, 1, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
@@ -216,7 +217,7 @@ def take_state(
                 if not READS_THERE:
                     ask_for_after(later, 0, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
             if DELTA:
-                ask_for_system(later, state_tiles, shared, sizes, BLOCKS, RESIDUAL, SECOND)
+                ask_for_system(later, state_tiles, shared, BLOCKS, RESIDUAL, SECOND)
         if SECOND:
             mbarrier.arrive(both.index(KEYS_DONE), count=1)
         elif FIT:
@@ -257,16 +258,15 @@ def take_state(
         else:
             fence_async_shared()
             synchronize()
-            for n in gl.static_range(HALVES):
-                store_async(dq_tiles, [token, head * K + n * 64], tiles.index(OWN + VALUES + n))
-                store_async(dk_tiles, [token, head * K + n * 64], tiles.index(OWN + SOLVED + n))
+            store_async(dq_tiles, [token, head * K], whole(tiles, OWN + VALUES, HALVES))
+            store_async(dk_tiles, [token, head * K], whole(tiles, OWN + SOLVED, HALVES))
             if RESIDUAL:
                 mbarrier.wait(both.index(KEYS_DONE), turn & 1)
-            if later < total:
-                ask_for_keys(later, key_tiles, shared, sizes, BLOCKS)
+            if later[0] < total:
+                ask_for_keys(later, key_tiles, shared, BLOCKS)
             tma.store_wait(0)
             synchronize()
-        if later < total:
-            ask_for_values(later, state_tiles, shared, sizes, BLOCKS, SECOND)
-        at = later
+        if later[0] < total:
+            ask_for_values(later, state_tiles, shared, BLOCKS, SECOND)
+        spot = later
         turn += 1

@@ -61,87 +61,94 @@ synchronize = getattr(gl, "thread_barrier", None) or gl.barrier
 @gluon.jit
 def unknown_zero():
     """So that what follows from a place in shared memory is worked out where it is needed: it would fill registers."""
-    return gl.inline_asm_elementwise("mov.u32 $0, %clock_hi; shr.u32 $0, $0, 31;", "=r", [], dtype=gl.int32, is_pure=False, pack=1)
+    return gl.inline_asm_elementwise(
+        "mov.u32 $0, %clock_hi; shr.u32 $0, $0, 31;", "=r", [], dtype=gl.int32, is_pure=False, pack=1
+    )
 
 
 @gluon.jit
 def places(at, sizes):
-    """Of the at-th of all chunks and heads of a slice: its first token, its head, and its place in all sequences."""
+    """Of the at-th of all chunks and heads of a slice: at, its first token, its head, its place in all sequences."""
     T, J0, LS, H = sizes
     index = at // H
     head = at % H
     n = index // LS
     j = J0 + index % LS
-    return n * T + j * C, head, (n * (T // C) + j) * H + head
+    return at, n * T + j * C, head, (n * (T // C) + j) * H + head
 
 
 @gluon.jit
-def ask_for_keys(at, descriptors, shared, sizes, BLOCKS: gl.constexpr):
+def whole(tiles, place, BLOCKS: gl.constexpr):
+    """BLOCKS tiles side by side: two are one of 128 columns."""
+    if BLOCKS == 2:
+        halves = tiles._reinterpret(tiles.dtype, [tiles.shape[0] // 2, 64, 128], tiles.layout)
+        found = halves.index(place // 2)
+    else:
+        found = tiles.index(place)
+    return found
+
+
+@gluon.jit
+def ask_for_keys(spot, descriptors, shared, BLOCKS: gl.constexpr):
     """q, k and the upstream gradient."""
     q_tiles, k_tiles, do_tiles = descriptors
     tiles, both, barriers, log_a = shared
-    token, head, place = places(at, sizes)
+    at, token, head, place = spot
     ready = both.index(KEYS_READY)
     mbarrier.expect(ready, (2 * HALVES + BLOCKS) * BYTES)
-    for n in gl.static_range(HALVES):
-        load_async(q_tiles, [token, head * K + n * 64], ready, tiles.index(Q + n))
-        load_async(k_tiles, [token, head * K + n * 64], ready, tiles.index(KEYS + n))
-    for n in gl.static_range(BLOCKS):
-        load_async(do_tiles, [token, head * (BLOCKS * 64) + n * 64], ready, tiles.index(DO + n))
+    load_async(q_tiles, [token, head * K], ready, whole(tiles, Q, HALVES))
+    load_async(k_tiles, [token, head * K], ready, whole(tiles, KEYS, HALVES))
+    load_async(do_tiles, [token, head * (BLOCKS * 64)], ready, whole(tiles, DO, BLOCKS))
 
 
 @gluon.jit
-def ask_for_values(at, descriptors, shared, sizes, BLOCKS: gl.constexpr, SECOND: gl.constexpr):
+def ask_for_values(spot, descriptors, shared, BLOCKS: gl.constexpr, SECOND: gl.constexpr):
     """What the state was fed, and the solved system."""
     values_tiles, solved_tiles, reads_tiles, inverse_tiles, before_tiles, after_tiles = descriptors
     tiles, both, barriers, log_a = shared
+    at, token, head, place = spot
     OWN: gl.constexpr = OF_R if SECOND else OF_S
-    token, head, place = places(at, sizes)
     ready = barriers.index(VALUES_READY)
     mbarrier.expect(ready, 2 * BLOCKS * BYTES)
-    for n in gl.static_range(BLOCKS):
-        load_async(values_tiles, [token, head * (BLOCKS * 64) + n * 64], ready, tiles.index(OWN + VALUES + n))
-        load_async(solved_tiles, [at * C, n * 64], ready, tiles.index(OWN + SOLVED + n))
+    load_async(values_tiles, [token, head * (BLOCKS * 64)], ready, whole(tiles, OWN + VALUES, BLOCKS))
+    load_async(solved_tiles, [at * C, 0], ready, whole(tiles, OWN + SOLVED, BLOCKS))
 
 
 @gluon.jit
-def ask_for_system(at, descriptors, shared, sizes, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr):
+def ask_for_system(spot, descriptors, shared, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr):
     """By the delta rule: what the state holds at k, and the inverted system."""
     values_tiles, solved_tiles, reads_tiles, inverse_tiles, before_tiles, after_tiles = descriptors
     tiles, both, barriers, log_a = shared
+    at, token, head, place = spot
     OWN: gl.constexpr = OF_R if SECOND else OF_S
     READS: gl.constexpr = AFTER_BOTH if RESIDUAL else READS_ALONE
     INVERSES: gl.constexpr = 2 if RESIDUAL else 1
-    token, head, place = places(at, sizes)
     ready = barriers.index(SYSTEM_READY)
     mbarrier.expect(ready, (BLOCKS + 1) * BYTES)
-    for n in gl.static_range(BLOCKS):
-        load_async(reads_tiles, [at * C, n * 64], ready, tiles.index(OWN + READS + n))
+    load_async(reads_tiles, [at * C, 0], ready, whole(tiles, OWN + READS, BLOCKS))
     load_async(inverse_tiles, [(place * INVERSES + SECOND) * C, 0], ready, tiles.index(OWN + SCORES))
 
 
 @gluon.jit
 def ask_for_before(
-    at, half: gl.constexpr, descriptors, shared, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr
+    spot, half: gl.constexpr, descriptors, shared, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr
 ):
     """64 rows of the state."""
     tiles, both, barriers, log_a = shared
-    PLACE: gl.constexpr = (OF_R if SECOND else OF_S) + BEFORE + (0 if RESIDUAL else half * BLOCKS)
+    PLACE: gl.constexpr = (OF_R if SECOND else OF_S) + BEFORE + (0 if RESIDUAL else half * 2)
     ready = barriers.index(BEFORE_READY + half)
     mbarrier.expect(ready, BLOCKS * BYTES)
-    for n in gl.static_range(BLOCKS):
-        load_async(descriptors[4], [at * K + half * 64, n * 64], ready, tiles.index(PLACE + n))
+    load_async(descriptors[4], [spot[0] * K + half * 64, 0], ready, whole(tiles, PLACE, BLOCKS))
 
 
 @gluon.jit
 def ask_for_after(
-    at, half: gl.constexpr, descriptors, shared, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr
+    spot, half: gl.constexpr, descriptors, shared, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr
 ):
     """64 rows of its gradient."""
     tiles, both, barriers, log_a = shared
-    AFTER: gl.constexpr = AFTER_BOTH if RESIDUAL else AFTER_ALONE + half * BLOCKS
+    AFTER: gl.constexpr = AFTER_BOTH if RESIDUAL else AFTER_ALONE + half * 2
     PLACE: gl.constexpr = (OF_R if SECOND else OF_S) + AFTER
     ready = barriers.index(AFTER_READY + half)
     mbarrier.expect(ready, BLOCKS * BYTES)
-    for n in gl.static_range(BLOCKS):
-        load_async(descriptors[5], [at * K + half * 64, n * 64], ready, tiles.index(PLACE + n))
+    load_async(descriptors[5], [spot[0] * K + half * 64, 0], ready, whole(tiles, PLACE, BLOCKS))

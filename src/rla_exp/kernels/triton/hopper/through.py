@@ -54,8 +54,8 @@ def through_half(
     PREDICTED: gl.constexpr = FIT and not SECOND
     zeros = gl.zeros([C, C], gl.float32, SQUARE)
     OWN: gl.constexpr = OF_R if SECOND else OF_S
-    BEFORE_AT: gl.constexpr = OWN + BEFORE + (0 if RESIDUAL else half * BLOCKS)
-    AFTER_AT: gl.constexpr = OWN + (AFTER_BOTH if RESIDUAL else AFTER_ALONE + half * BLOCKS)
+    BEFORE_AT: gl.constexpr = OWN + BEFORE + (0 if RESIDUAL else half * 2)
+    AFTER_AT: gl.constexpr = OWN + (AFTER_BOTH if RESIDUAL else AFTER_ALONE + half * 2)
     zero = unknown_zero()
     k_tile = tiles.index(zero + (KEYS + half))
     scores = tiles.index(zero + (OWN + SCORES))
