@@ -8,6 +8,7 @@ from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import (
     fence_async_shared,
     mbarrier,
+    tma,
     warpgroup_mma,
     warpgroup_mma_wait,
 )
@@ -25,26 +26,23 @@ from rla_exp.kernels.triton.hopper.layout import (
     SQUARE,
     C,
 )
+from rla_exp.kernels.triton.hopper.loads import store_async
 from rla_exp.kernels.triton.hopper.slots import (
-    AFTER_BOTH,
     BACK,
-    BACK_FREE,
-    BACK_READY,
     DO,
     HALVES,
     KEYS,
-    OF_R,
-    OF_S,
-    READS_ALONE,
+    READS,
+    READS_READY,
     SCORES,
     SOLVED,
     SQUARES,
-    SYSTEM_READY,
     VALUES,
     VALUES_READY,
     Q,
     synchronize,
     unknown_zero,
+    whole,
 )
 from rla_exp.kernels.triton.plan import ROWS
 
@@ -82,24 +80,23 @@ def product(tiles, left, right, sums, BLOCKS: gl.constexpr):
 def make_written(
     gates,
     shared,
+    back_tiles,
+    at,
     turn,
     bound,
     BLOCKS: gl.constexpr,
     DELTA: gl.constexpr,
-    RESIDUAL: gl.constexpr,
-    FIT: gl.constexpr,
     CLIPPED: gl.constexpr,
     SECOND: gl.constexpr,
 ):
-    """Puts what the state is written with in the place of v (r); of R, what goes back to the prediction into back.
+    """Puts what the state is written with in the place of v (r); of R, what goes back to the prediction into the at-th
+    of back_tiles.
 
     Returns the sums [C] over V of lam times what the right side of the system leaves of the values (error), and of lam
     times what the state holds at k.
     """
-    tiles, both, barriers, log_a = shared
-    OWN: gl.constexpr = OF_R if SECOND else OF_S
+    tiles, barriers = shared
     dtype: gl.constexpr = tiles.dtype
-    READS: gl.constexpr = AFTER_BOTH if RESIDUAL else READS_ALONE
     zero = unknown_zero()
     zeros = gl.zeros([C, C], gl.float32, SQUARE)
     G, G_before, strength, k_norm, q_norm, G_last = gates
@@ -108,14 +105,16 @@ def make_written(
     lam_held = gl.zeros([C], gl.float32, BY_ROW)
     mbarrier.wait(barriers.index(VALUES_READY), turn & 1)
     if DELTA:
-        mbarrier.wait(barriers.index(SYSTEM_READY), turn & 1)
-    if SECOND and FIT:
-        mbarrier.wait(both.index(BACK_FREE), (turn - 1) & 1, pred=turn >= 1)
+        mbarrier.wait(barriers.index(READS_READY), turn & 1)
+    if SECOND:
+        # the one before is sent
+        tma.store_wait(0)
+        synchronize()
     for n in gl.static_range(BLOCKS):
-        error = tiles.index(zero + (OWN + VALUES + n)).load(SQUARE).to(gl.float32)
-        lam = tiles.index(zero + (OWN + SOLVED + n)).load(SQUARE).to(gl.float32)
-        if SECOND and FIT:
-            # R was fed r = clip(v - P), which the clip lets through or not
+        error = tiles.index(zero + (VALUES + n)).load(SQUARE).to(gl.float32)
+        lam = tiles.index(zero + (SOLVED + n)).load(SQUARE).to(gl.float32)
+        if SECOND:
+            # R was fed v, or r = clip(v - P), which the clip lets through or not
             d_prediction = -strength[:, None] * lam
             if CLIPPED:
                 d_prediction = gl.where(gl.abs(error) > bound, 0.0, d_prediction)
@@ -124,23 +123,21 @@ def make_written(
             error = gl.minimum(error, bound, propagate_nan=tl.PropagateNan.ALL)
             error = gl.maximum(error, -bound, propagate_nan=tl.PropagateNan.ALL)
         if DELTA:
-            at_k = tiles.index(zero + (OWN + READS + n)).load(SQUARE).to(gl.float32)
+            at_k = tiles.index(zero + (READS + n)).load(SQUARE).to(gl.float32)
             error -= decay[:, None] * at_k
             lam_held += gl.sum(lam * at_k, 1)
         lam_error += gl.sum(lam * error, 1)
-        tiles.index(zero + (OWN + VALUES + n)).store((strength[:, None] * error).to(dtype))
+        tiles.index(zero + (VALUES + n)).store((strength[:, None] * error).to(dtype))
     fence_async_shared()
     synchronize()
-    if SECOND and FIT:
-        mbarrier.arrive(both.index(BACK_READY), count=1)
+    if SECOND:
+        store_async(back_tiles, [at * C, 0], whole(tiles, BACK, BLOCKS))
     if DELTA:
-        U = warpgroup_mma(
-            tiles.index(zero + (OWN + SCORES)), tiles.index(zero + (OWN + VALUES)), zeros, use_acc=False, is_async=True
-        )
+        U = warpgroup_mma(tiles.index(zero + SCORES), tiles.index(zero + VALUES), zeros, use_acc=False, is_async=True)
         if BLOCKS == 2:
             U_1 = warpgroup_mma(
-                tiles.index(zero + (OWN + SCORES)),
-                tiles.index(zero + (OWN + VALUES + 1)),
+                tiles.index(zero + SCORES),
+                tiles.index(zero + (VALUES + 1)),
                 zeros,
                 use_acc=False,
                 is_async=True,
@@ -150,9 +147,9 @@ def make_written(
             U = warpgroup_mma_wait(0, [U])
         # not before all warps have read what is overwritten
         synchronize()
-        tiles.index(zero + (OWN + VALUES)).store(U.to(dtype))
+        tiles.index(zero + VALUES).store(U.to(dtype))
         if BLOCKS == 2:
-            tiles.index(zero + (OWN + VALUES + 1)).store(U_1.to(dtype))
+            tiles.index(zero + (VALUES + 1)).store(U_1.to(dtype))
         fence_async_shared()
         synchronize()
     return lam_error, lam_held
@@ -162,7 +159,6 @@ def make_written(
 def make_matrices(
     gates,
     shared,
-    turn,
     scale,
     lam_error,
     lam_held,
@@ -181,23 +177,21 @@ def make_matrices(
     beside it, whatever the gates: those entries are left out of the gates' sums. Where D without its diagonal is needed
     beside D^-, it is D^- times a row's own decay.
     """
-    tiles, both, barriers, log_a = shared
+    tiles, barriers = shared
     PREDICTED: gl.constexpr = FIT and not SECOND
     # how o reads the state: with D^- or D, without or with the diagonal, and scaled by gamma or not
     BEFORE: gl.constexpr = SUM and not SECOND
     STRICT: gl.constexpr = RESIDUAL and not SECOND
     GATED: gl.constexpr = SECOND and not SUM
-    OWN: gl.constexpr = OF_R if SECOND else OF_S
     dtype: gl.constexpr = tiles.dtype
     zero = unknown_zero()
     zeros = gl.zeros([C, C], gl.float32, SQUARE)
     row = gl.arange(0, C, BY_ROW)[:, None]
     column = gl.arange(0, C, BY_COLUMN)[None, :]
     if DELTA:
-        d_n = product(tiles, zero + (OWN + SOLVED), zero + (OWN + VALUES), zeros, BLOCKS)
+        d_n = product(tiles, zero + SOLVED, zero + VALUES, zeros, BLOCKS)
     if PREDICTED:
-        mbarrier.wait(both.index(BACK_READY), turn & 1)
-        d_predict = product(tiles, zero + BACK, zero + (OWN + VALUES), zeros, BLOCKS)
+        d_predict = product(tiles, zero + BACK, zero + VALUES, zeros, BLOCKS)
     if DELTA or PREDICTED:
         KK = warpgroup_mma(
             tiles.index(zero + KEYS), tiles.index(zero + KEYS).permute((1, 0)), zeros, use_acc=False, is_async=True
@@ -251,9 +245,9 @@ def make_matrices(
                 d_G_before += gl.sum(d_theta, 1)
             theta += d_theta
             d_kk += d_predict
-        tiles.index(zero + (OWN + SQUARES)).store((d_kk * D).to(dtype))
+        tiles.index(zero + SQUARES).store((d_kk * D).to(dtype))
 
-    d_qk = product(tiles, zero + DO, zero + (OWN + VALUES), zeros, BLOCKS)
+    d_qk = product(tiles, zero + DO, zero + VALUES, zeros, BLOCKS)
     QK = product(tiles, zero + Q, zero + KEYS, zeros, HALVES)
     read = scale * q_norm
     d_qk, QK = warpgroup_mma_wait(0, [d_qk, QK])
@@ -274,7 +268,7 @@ def make_matrices(
         d_G += gl.sum(d_theta, 1)
     theta += d_theta
     d_G -= gl.convert_layout(gl.sum(theta, 0), BY_ROW)
-    tiles.index(zero + (OWN + SCORES)).store((d_qk * reading[:, None]).to(dtype))
+    tiles.index(zero + SCORES).store((d_qk * reading[:, None]).to(dtype))
     fence_async_shared()
     synchronize()
     return d_strength, d_G, d_G_before

@@ -1,6 +1,7 @@
 """What the gradients' kernel has in shared memory, and asking the copy engine for it.
 
-All tiles are [64, 64]: two make q or k of a chunk, V // 64 its values or 64 rows of a state.
+All tiles are [64, 64]: two make q or k of a chunk, V // 64 its values or 64 rows of a state. Each has a place of its
+own, and is asked for as soon as the chunk before is done with it.
 """
 
 # tuples are unpacked whole
@@ -16,43 +17,33 @@ HALVES = gl.constexpr(2)
 """Of a state's 128 rows."""
 BYTES = gl.constexpr(2 * 64 * 64)
 """Of a tile."""
-# places, by tile, in the one piece of shared memory: so they have one address in a register. Of q, k, the upstream
-# gradient, and what goes back from R to S
+# places, by tile: q, k, the upstream gradient, and what goes back from R to S
 Q = gl.constexpr(0)
 KEYS = gl.constexpr(2)
 DO = gl.constexpr(4)
 BACK = gl.constexpr(6)
-# of S, and of R
-OF_S = gl.constexpr(8)
-OF_R = gl.constexpr(18)
-# of a state: what it was fed, then what it is written with, and at last (of S) dq or (of R) its share of that; lam,
-# and at last dk; the inverted system, then what multiplies k for dq; what multiplies k for dk; 64 rows of the state and
-# of its gradient, without a residual all 128; what the state holds at k, with a residual in place of the gradient
-VALUES = gl.constexpr(0)
-SOLVED = gl.constexpr(2)
-SCORES = gl.constexpr(4)
-SQUARES = gl.constexpr(5)
-BEFORE = gl.constexpr(6)
-AFTER_BOTH = gl.constexpr(8)
-AFTER_ALONE = gl.constexpr(10)
-READS_ALONE = gl.constexpr(14)
-TILES_BOTH = gl.constexpr(28)
-TILES_ALONE = gl.constexpr(24)
-# barriers of both states
+# what the state was fed, then what it is written with; lam
+VALUES = gl.constexpr(8)
+SOLVED = gl.constexpr(10)
+# the inverted system, then what multiplies k for dq; what multiplies k for dk
+SCORES = gl.constexpr(12)
+SQUARES = gl.constexpr(13)
+# the state and its gradient, 64 rows of each at a time; what it holds at k
+BEFORE = gl.constexpr(14)
+AFTER = gl.constexpr(18)
+READS = gl.constexpr(22)
+# dq and dk, before them (of S) what R leaves of both
+DQ = gl.constexpr(24)
+DK = gl.constexpr(26)
+TILES = gl.constexpr(28)
+# barriers: what is there
 KEYS_READY = gl.constexpr(0)
-KEYS_DONE = gl.constexpr(1)
-BACK_READY = gl.constexpr(2)
-BACK_FREE = gl.constexpr(3)
-SHARES_READY = gl.constexpr(4)
-SHARES_FREE = gl.constexpr(5)
-KEYS_NORMAL = gl.constexpr(6)
-BARRIERS = gl.constexpr(7)
-# barriers of one state
-VALUES_READY = gl.constexpr(0)
-SYSTEM_READY = gl.constexpr(1)
-BEFORE_READY = gl.constexpr(2)
-AFTER_READY = gl.constexpr(4)
-STATE_BARRIERS = gl.constexpr(6)
+VALUES_READY = gl.constexpr(1)
+READS_READY = gl.constexpr(2)
+SHARES_READY = gl.constexpr(3)
+BEFORE_READY = gl.constexpr(4)
+AFTER_READY = gl.constexpr(6)
+BARRIERS = gl.constexpr(8)
 
 # renamed after Triton 3.6
 synchronize = getattr(gl, "thread_barrier", None) or gl.barrier
@@ -89,66 +80,65 @@ def whole(tiles, place, BLOCKS: gl.constexpr):
 
 
 @gluon.jit
-def ask_for_keys(spot, descriptors, shared, BLOCKS: gl.constexpr):
-    """q, k and the upstream gradient."""
-    q_tiles, k_tiles, do_tiles = descriptors
-    tiles, both, barriers, log_a = shared
+def ask_for_keys(spot, descriptors, shared, BLOCKS: gl.constexpr, PREDICTED: gl.constexpr):
+    """q, k and the upstream gradient; PREDICTED: and what goes back from R."""
+    q_tiles, k_tiles, do_tiles, back_tiles = descriptors[0]
+    tiles, barriers = shared
     at, token, head, place = spot
-    ready = both.index(KEYS_READY)
-    mbarrier.expect(ready, (2 * HALVES + BLOCKS) * BYTES)
-    load_async(q_tiles, [token, head * K], ready, whole(tiles, Q, HALVES))
+    ready = barriers.index(KEYS_READY)
+    mbarrier.expect(ready, (2 * HALVES + (2 if PREDICTED else 1) * BLOCKS) * BYTES)
     load_async(k_tiles, [token, head * K], ready, whole(tiles, KEYS, HALVES))
+    load_async(q_tiles, [token, head * K], ready, whole(tiles, Q, HALVES))
     load_async(do_tiles, [token, head * (BLOCKS * 64)], ready, whole(tiles, DO, BLOCKS))
+    if PREDICTED:
+        load_async(back_tiles, [at * C, 0], ready, whole(tiles, BACK, BLOCKS))
 
 
 @gluon.jit
-def ask_for_values(spot, descriptors, shared, BLOCKS: gl.constexpr, SECOND: gl.constexpr):
-    """What the state was fed, and the solved system."""
-    values_tiles, solved_tiles, reads_tiles, inverse_tiles, before_tiles, after_tiles = descriptors
-    tiles, both, barriers, log_a = shared
+def ask_for_values(
+    spot, descriptors, shared, BLOCKS: gl.constexpr, DELTA: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr
+):
+    """What the state was fed, the solved system, and by the delta rule the inverted one."""
+    values_tiles, solved_tiles, inverse_tiles = descriptors[1]
+    tiles, barriers = shared
     at, token, head, place = spot
-    OWN: gl.constexpr = OF_R if SECOND else OF_S
-    ready = barriers.index(VALUES_READY)
-    mbarrier.expect(ready, 2 * BLOCKS * BYTES)
-    load_async(values_tiles, [token, head * (BLOCKS * 64)], ready, whole(tiles, OWN + VALUES, BLOCKS))
-    load_async(solved_tiles, [at * C, 0], ready, whole(tiles, OWN + SOLVED, BLOCKS))
-
-
-@gluon.jit
-def ask_for_system(spot, descriptors, shared, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr):
-    """By the delta rule: what the state holds at k, and the inverted system."""
-    values_tiles, solved_tiles, reads_tiles, inverse_tiles, before_tiles, after_tiles = descriptors
-    tiles, both, barriers, log_a = shared
-    at, token, head, place = spot
-    OWN: gl.constexpr = OF_R if SECOND else OF_S
-    READS: gl.constexpr = AFTER_BOTH if RESIDUAL else READS_ALONE
     INVERSES: gl.constexpr = 2 if RESIDUAL else 1
-    ready = barriers.index(SYSTEM_READY)
-    mbarrier.expect(ready, (BLOCKS + 1) * BYTES)
-    load_async(reads_tiles, [at * C, 0], ready, whole(tiles, OWN + READS, BLOCKS))
-    load_async(inverse_tiles, [(place * INVERSES + SECOND) * C, 0], ready, tiles.index(OWN + SCORES))
+    ready = barriers.index(VALUES_READY)
+    mbarrier.expect(ready, (2 * BLOCKS + DELTA) * BYTES)
+    load_async(values_tiles, [token, head * (BLOCKS * 64)], ready, whole(tiles, VALUES, BLOCKS))
+    load_async(solved_tiles, [at * C, 0], ready, whole(tiles, SOLVED, BLOCKS))
+    if DELTA:
+        load_async(inverse_tiles, [(place * INVERSES + SECOND) * C, 0], ready, tiles.index(SCORES))
 
 
 @gluon.jit
-def ask_for_before(
-    spot, half: gl.constexpr, descriptors, shared, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr
-):
-    """64 rows of the state."""
-    tiles, both, barriers, log_a = shared
-    PLACE: gl.constexpr = (OF_R if SECOND else OF_S) + BEFORE + (0 if RESIDUAL else half * 2)
-    ready = barriers.index(BEFORE_READY + half)
+def ask_for_reads(spot, descriptors, shared, BLOCKS: gl.constexpr):
+    """By the delta rule: what the state holds at k."""
+    tiles, barriers = shared
+    ready = barriers.index(READS_READY)
     mbarrier.expect(ready, BLOCKS * BYTES)
-    load_async(descriptors[4], [spot[0] * K + half * 64, 0], ready, whole(tiles, PLACE, BLOCKS))
+    load_async(descriptors[2][0], [spot[0] * C, 0], ready, whole(tiles, READS, BLOCKS))
 
 
 @gluon.jit
-def ask_for_after(
-    spot, half: gl.constexpr, descriptors, shared, BLOCKS: gl.constexpr, RESIDUAL: gl.constexpr, SECOND: gl.constexpr
-):
-    """64 rows of its gradient."""
-    tiles, both, barriers, log_a = shared
-    AFTER: gl.constexpr = AFTER_BOTH if RESIDUAL else AFTER_ALONE + half * 2
-    PLACE: gl.constexpr = (OF_R if SECOND else OF_S) + AFTER
-    ready = barriers.index(AFTER_READY + half)
-    mbarrier.expect(ready, BLOCKS * BYTES)
-    load_async(descriptors[5], [spot[0] * K + half * 64, 0], ready, whole(tiles, PLACE, BLOCKS))
+def ask_for_state(spot, half: gl.constexpr, descriptors, shared, BLOCKS: gl.constexpr):
+    """64 rows of the state, and of its gradient."""
+    reads_tiles, before_tiles, after_tiles = descriptors[2]
+    tiles, barriers = shared
+    row = spot[0] * K + half * 64
+    mbarrier.expect(barriers.index(BEFORE_READY + half), BLOCKS * BYTES)
+    load_async(before_tiles, [row, 0], barriers.index(BEFORE_READY + half), whole(tiles, BEFORE + 2 * half, BLOCKS))
+    mbarrier.expect(barriers.index(AFTER_READY + half), BLOCKS * BYTES)
+    load_async(after_tiles, [row, 0], barriers.index(AFTER_READY + half), whole(tiles, AFTER + 2 * half, BLOCKS))
+
+
+@gluon.jit
+def ask_for_shares(spot, descriptors, shared):
+    """What R left of dq and dk."""
+    dq_tiles, dk_tiles = descriptors[3]
+    tiles, barriers = shared
+    at, token, head, place = spot
+    ready = barriers.index(SHARES_READY)
+    mbarrier.expect(ready, 2 * HALVES * BYTES)
+    load_async(dq_tiles, [token, head * K], ready, whole(tiles, DQ, HALVES))
+    load_async(dk_tiles, [token, head * K], ready, whole(tiles, DK, HALVES))

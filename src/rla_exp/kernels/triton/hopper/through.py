@@ -1,7 +1,6 @@
 """The gradients of q and k through a state."""
 
 # tuples are unpacked whole
-# ruff: noqa: RUF059
 import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier, warpgroup_mma, warpgroup_mma_wait
@@ -13,16 +12,13 @@ from rla_exp.kernels.triton.hopper.layout import (
     C,
 )
 from rla_exp.kernels.triton.hopper.slots import (
-    AFTER_ALONE,
-    AFTER_BOTH,
+    AFTER,
     AFTER_READY,
     BACK,
     BEFORE,
     BEFORE_READY,
     DO,
     KEYS,
-    OF_R,
-    OF_S,
     SCORES,
     SOLVED,
     SQUARES,
@@ -41,7 +37,6 @@ def through_half(
     scale,
     BLOCKS: gl.constexpr,
     DELTA: gl.constexpr,
-    RESIDUAL: gl.constexpr,
     FIT: gl.constexpr,
     SUM: gl.constexpr,
     DECAYED: gl.constexpr,
@@ -50,15 +45,14 @@ def through_half(
     """dq and dk [C, 64] of one half of the keys' columns; sums [C] over these: q . dq, k . dk of the prediction and of
     what the state gets, and <S, dS> by rows.
     """
-    tiles, both, barriers, log_a = shared
+    tiles, barriers = shared
     PREDICTED: gl.constexpr = FIT and not SECOND
     zeros = gl.zeros([C, C], gl.float32, SQUARE)
-    OWN: gl.constexpr = OF_R if SECOND else OF_S
-    BEFORE_AT: gl.constexpr = OWN + BEFORE + (0 if RESIDUAL else half * 2)
-    AFTER_AT: gl.constexpr = OWN + (AFTER_BOTH if RESIDUAL else AFTER_ALONE + half * 2)
+    BEFORE_AT: gl.constexpr = BEFORE + 2 * half
+    AFTER_AT: gl.constexpr = AFTER + 2 * half
     zero = unknown_zero()
     k_tile = tiles.index(zero + (KEYS + half))
-    scores = tiles.index(zero + (OWN + SCORES))
+    scores = tiles.index(zero + SCORES)
     G, G_before, strength, k_norm, q_norm, G_last = gates
     decay = gl.exp(G)
     decay_before = gl.exp(G_before)
@@ -70,7 +64,7 @@ def through_half(
     d_q = product(tiles, zero + DO, zero + BEFORE_AT, zeros, BLOCKS)
     d_k = zeros
     if DELTA:
-        held = product(tiles, zero + (OWN + SOLVED), zero + BEFORE_AT, zeros, BLOCKS)
+        held = product(tiles, zero + SOLVED, zero + BEFORE_AT, zeros, BLOCKS)
         d_q = warpgroup_mma_wait(BLOCKS, [d_q])
     elif PREDICTED:
         predicted = product(tiles, zero + BACK, zero + BEFORE_AT, zeros, BLOCKS)
@@ -90,12 +84,12 @@ def through_half(
         of_prediction = gl.sum(k_tile.load(SQUARE).to(gl.float32) * predicted, 1) * k_norm
         d_k += ((decay if DECAYED else decay_before) * k_norm)[:, None] * predicted
     mbarrier.wait(barriers.index(AFTER_READY + half), turn & 1)
-    gotten = product(tiles, zero + (OWN + VALUES), zero + AFTER_AT, zeros, BLOCKS)
+    gotten = product(tiles, zero + VALUES, zero + AFTER_AT, zeros, BLOCKS)
     d_q = warpgroup_mma(scores, k_tile, d_q, is_async=True)
     d_k = warpgroup_mma(scores.permute((1, 0)), tiles.index(zero + (Q + half)), d_k, is_async=True)
     if DELTA or PREDICTED:
-        d_k = warpgroup_mma(tiles.index(zero + (OWN + SQUARES)), k_tile, d_k, is_async=True)
-        d_k = warpgroup_mma(tiles.index(zero + (OWN + SQUARES)).permute((1, 0)), k_tile, d_k, is_async=True)
+        d_k = warpgroup_mma(tiles.index(zero + SQUARES), k_tile, d_k, is_async=True)
+        d_k = warpgroup_mma(tiles.index(zero + SQUARES).permute((1, 0)), k_tile, d_k, is_async=True)
     inner = gl.zeros([C], gl.float32, BY_ROW)
     for n in gl.static_range(BLOCKS):
         S = tiles.index(zero + (BEFORE_AT + n)).load(SQUARE).to(gl.float32)
