@@ -9,10 +9,10 @@ from torch import Tensor
 
 from rla_exp.kernels.options import Options
 from rla_exp.kernels.triton.assembler import use_installed_assembler
-from rla_exp.kernels.triton.call import Call, Gradients, Operands, Saved
+from rla_exp.kernels.triton.call import Buffers, Call, Gradients, Operands, Saved
 from rla_exp.kernels.triton.forward import forward_kernel
 from rla_exp.kernels.triton.gradients import gradients_kernel
-from rla_exp.kernels.triton.matrices import invert, make_matrices
+from rla_exp.kernels.triton.matrices import invert, make_matrices, make_rows
 from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, MAX_EXACT_K
 from rla_exp.kernels.triton.replay import replay_kernel
 from rla_exp.kernels.triton.reverse import reverse_kernel
@@ -140,104 +140,129 @@ def fused_backward(
     def scratch(*shape: int) -> Tensor:
         return x.q.new_empty((num_rows, H, *shape))
 
-    before, after = scratch(K, V), scratch(K, V)
-    reads, solved = scratch(C, V), scratch(C, V)
+    def buffers() -> Buffers:
+        return Buffers(scratch(K, V), scratch(K, V), scratch(C, V), scratch(C, V))
+
+    in_one = call.tiles.reverse_in_one
+    of_S = buffers()
+    of_R = buffers() if in_one and switches.RESIDUAL else of_S
     written = scratch(C, V) if switches.DELTA else None  # by gradients, for itself
     d_prediction = scratch(C, V) if switches.RESIDUAL else None
     _, clip_inside, _ = call.clip_bounds
 
     assert saved.S is not None
-    states = [_State(False, x.v, saved.S, dS, dbeta)]
+    states = [_State(False, x.v, saved.S, dS, dbeta, *of_S)]
     if switches.RESIDUAL:
         assert saved.R is not None
         assert dR is not None
         assert dgamma is not None
         # first: what R was fed came from S
-        states.insert(0, _State(True, x.v if saved.r is None else saved.r, saved.R, dR, dgamma))
+        states.insert(0, _State(True, x.v if saved.r is None else saved.r, saved.R, dR, dgamma, *of_R))
 
-    for start, length in slices:
-        rows, matrices = make_matrices(call, saved.inverses, start, length)
-        where = call.slice(start, length)
+    def replay(state: _State, rows: Tensor) -> None:
+        tile = call.tiles.replay
+        replay_kernel[call.blocks(tile.BV), every_chunk, H](
+            x.k,
+            state.values,
+            rows,
+            saved.inverses,
+            state.checkpoints,
+            state.before,
+            state.reads,
+            *where,
+            clip_inside,
+            EVERY=CHECKPOINT_EVERY,
+            SECOND=state.second,
+            READ=reads_state(state),
+            **call.constants(("DELTA", "RESIDUAL", "CLIPPED")),
+            **tile.launch(),
+        )
+
+    def reverse(state: _State, rows: Tensor, matrices: Tensor) -> None:
+        tile = call.tiles.reverse_R if state.second else call.tiles.reverse_S
         P, LP = chunking.segments(length, call.tiles.reverse_segments)
-        every_chunk = chunking.num_rows(length)
-        for state in states:
-            reads_state = switches.DELTA or (switches.FIT and not state.second)
-            tile = call.tiles.replay
-            replay_kernel[call.blocks(tile.BV), every_chunk, H](
-                x.k,
-                state.values,
-                rows,
-                saved.inverses,
-                state.checkpoints,
-                before,
-                reads,
-                *where,
-                clip_inside,
-                EVERY=CHECKPOINT_EVERY,
-                SECOND=state.second,
-                READ=reads_state,
-                **call.constants(("DELTA", "RESIDUAL", "CLIPPED")),
-                **tile.launch(),
-            )
-            tile = call.tiles.reverse_R if state.second else call.tiles.reverse_S
-            for launch in launches(call, tile, state.gradient, state.gradient, P, backwards=True):
-                loads = call.loads(tile, effect=launch.maps is not None)
-                reverse_kernel[launch.blocks, N * P * H](
-                    loads.qk(x.q),
-                    loads.qk(x.k),
-                    loads.values(do),
-                    rows,
-                    loads.matrices(saved.inverses),
-                    loads.matrices(matrices),
-                    launch.final,
-                    launch.maps,
-                    after,
-                    solved,
-                    None if state.second else loads.blocks(d_prediction),
-                    dv,
-                    chunking.cu_seqlens,
-                    chunking.cu_chunks,
-                    *where[2:-1],
-                    P,
-                    LP,
-                    H,
-                    EFFECT=launch.maps is not None,
-                    BATCH=ALL_CHUNKS,
-                    TMA=loads.described,
-                    **call.constants(("DELTA", "RESIDUAL", "FIT", "SUM")),
-                    **call.places(second=state.second),
-                    **tile.launch(),
-                )
-            tile = call.tiles.gradients_R if state.second else call.tiles.gradients_S
-            loads = call.loads(tile)
-            gradients_kernel[every_chunk, H](
-                x.q,
-                x.k,
-                loads.values(state.values),
+        for launch in launches(call, tile, state.gradient, state.gradient, P, backwards=True):
+            loads = call.loads(tile, effect=launch.maps is not None)
+            reverse_kernel[launch.blocks, N * P * H](
+                loads.qk(x.q),
+                loads.qk(x.k),
                 loads.values(do),
                 rows,
-                saved.inverses,
-                loads.blocks(before),
-                loads.blocks(after),
-                loads.blocks(reads) if reads_state else None,
-                loads.blocks(solved),
-                # R leaves it, S takes it
-                d_prediction if state.second else loads.blocks(d_prediction) if switches.FIT else None,
-                written,
-                dq,
-                dk,
-                dg,
-                state.d_strength,
-                *where,
-                call.scale,
-                clip_inside,
-                SECOND=state.second,
+                loads.matrices(saved.inverses),
+                loads.matrices(matrices),
+                launch.final,
+                launch.maps,
+                state.after,
+                state.solved,
+                None if state.second else loads.blocks(d_prediction),
+                dv,
+                chunking.cu_seqlens,
+                chunking.cu_chunks,
+                *where[2:-1],
+                P,
+                LP,
+                H,
+                EFFECT=launch.maps is not None,
+                BATCH=ALL_CHUNKS,
                 TMA=loads.described,
-                # as above: for what only sums of rows take
-                STAGES=tile.num_stages if loads.described else None,
-                **call.constants((*CHAIN, "DECAYED", "NORMALIZE")),
+                **call.constants(("DELTA", "RESIDUAL", "FIT", "SUM")),
+                **call.places(second=state.second),
                 **tile.launch(),
             )
+
+    def gradients(state: _State, rows: Tensor) -> None:
+        tile = call.tiles.gradients_R if state.second else call.tiles.gradients_S
+        loads = call.loads(tile)
+        gradients_kernel[every_chunk, H](
+            x.q,
+            x.k,
+            loads.values(state.values),
+            loads.values(do),
+            rows,
+            saved.inverses,
+            loads.blocks(state.before),
+            loads.blocks(state.after),
+            loads.blocks(state.reads) if reads_state(state) else None,
+            loads.blocks(state.solved),
+            # R leaves it, S takes it
+            d_prediction if state.second else loads.blocks(d_prediction) if switches.FIT else None,
+            written,
+            dq,
+            dk,
+            dg,
+            state.d_strength,
+            *where,
+            call.scale,
+            clip_inside,
+            SECOND=state.second,
+            TMA=loads.described,
+            # as above: for what only sums of rows take
+            STAGES=tile.num_stages if loads.described else None,
+            **call.constants((*CHAIN, "DECAYED", "NORMALIZE")),
+            **tile.launch(),
+        )
+
+    def reads_state(state: _State) -> bool:
+        return switches.DELTA or (switches.FIT and not state.second)
+
+    for start, length in slices:
+        where = call.slice(start, length)
+        every_chunk = chunking.num_rows(length)
+        if in_one:
+            from rla_exp.kernels.triton.hopper import launch as hopper
+
+            rows = make_rows(call, start, length)
+            for state in states:
+                replay(state, rows)
+            hopper.reverse(call, saved, (start, length), rows, do, dS, dR, of_S, of_R, dv)
+            for state in states:
+                gradients(state, rows)
+        else:
+            rows, matrices = make_matrices(call, saved.inverses, start, length)
+            for state in states:
+                replay(state, rows)
+                reverse(state, rows, matrices)
+                gradients(state, rows)
     return Gradients(dq, dk, dv, dg, dbeta, dgamma, dS, dR)
 
 
@@ -249,15 +274,22 @@ class _State(NamedTuple):
     checkpoints: Tensor
     gradient: Tensor
     d_strength: Tensor
+    before: Tensor
+    after: Tensor
+    reads: Tensor
+    solved: Tensor
 
 
 def _scratch_bytes(call: Call) -> int:
     """Of a chunk of all heads in the backward pass, the gates' rows left out."""
     x, C = call.x, call.tiles.C
     *_, K, V = call.state_shape
-    matrices = call.switches.matrix_slots()["NUM_MATRICES"] * C * C
-    tiles = 2 + call.switches.RESIDUAL + call.switches.DELTA
-    return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + tiles * C * V)
+    switches, in_one = call.switches, call.tiles.reverse_in_one
+    matrices = 0 if in_one else switches.matrix_slots()["NUM_MATRICES"] * C * C
+    # those of R stay until both states' gradients are carried on
+    buffers = (1 + (in_one and switches.RESIDUAL)) * (2 * K * V + 2 * C * V)
+    tiles = (switches.RESIDUAL + switches.DELTA) * C * V
+    return call.num_heads * x.q.element_size() * (matrices + buffers + tiles)
 
 
 ALL_CHUNKS = 2**20  # chunks of a batch, where none needs to end

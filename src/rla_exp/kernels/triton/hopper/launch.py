@@ -1,4 +1,4 @@
-"""The forward pass of a call by the kernel for Hopper."""
+"""The passes of a call by the kernels for Hopper."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from torch import Tensor
 from triton.experimental.gluon.language import NVMMASharedLayout
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from rla_exp.kernels.triton.call import Call
+from rla_exp.kernels.triton.call import Buffers, Call, Saved
 from rla_exp.kernels.triton.hopper.forward import fused_forward_kernel
+from rla_exp.kernels.triton.hopper.reverse import fused_reverse_kernel
 from rla_exp.kernels.triton.matrices import invert, make_rows
 
 TILE = NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16)
@@ -33,7 +34,7 @@ def forward(
     x, switches, H = call.x, call.switches, call.num_heads
     N, _, K, V = call.state_shape
     inverses, rest = invert(call)
-    rows = make_rows(call)
+    rows = make_rows(call, 0, call.chunking.chunks_per_sequence)
     keep = checkpoints_S is not None
     clip, clip_inside, clip_outside = call.clip_bounds
     fused_forward_kernel[V // BV, N * H](
@@ -76,6 +77,61 @@ def forward(
     return inverses
 
 
+def reverse(
+    call: Call,
+    saved: Saved,
+    span: tuple[int, int],
+    rows: Tensor,
+    do: Tensor,
+    dS: Tensor,
+    dR: Tensor | None,
+    of_S: Buffers,
+    of_R: Buffers,
+    dv: Tensor,
+) -> None:
+    """From the gradients of the states after a slice, in place those before; fills after, solved and dv.
+
+    Args:
+        call: as above, and of a backward pass that is not cut into segments.
+        span: (first chunk, chunks) of the slice.
+        rows: its gates by row.
+        of_S: its buffers, and (of_R) those of R, where there is one.
+    """
+    x, switches, H = call.x, call.switches, call.num_heads
+    N, _, K, V = call.state_shape
+    _, clip_inside, _ = call.clip_bounds
+    second = switches.RESIDUAL
+    fused_reverse_kernel[V // BV, N * H](
+        _tokens(x.q, K),
+        _tokens(x.k, K),
+        _tokens(do, BV),
+        _tokens(saved.r, BV) if switches.CLIPPED and saved.r is not None else None,
+        _matrices(saved.inverses),
+        _blocks(of_S.after),
+        _blocks(of_R.after) if second else None,
+        _blocks(of_S.solved),
+        _blocks(of_R.solved) if second else None,
+        _tokens(dv, BV),
+        rows,
+        dS,
+        dR,
+        call.chunking.num_tokens,
+        *span,
+        H,
+        call.scale,
+        clip_inside,
+        V=V,
+        DELTA=switches.DELTA,
+        RESIDUAL=switches.RESIDUAL,
+        FIT=switches.FIT,
+        CLIPPED=switches.CLIPPED,
+        SUM=switches.SUM,
+        DECAYED=switches.DECAYED,
+        NORMALIZE=switches.NORMALIZE,
+        num_warps=4,
+    )
+
+
 def _tokens(x: Tensor, columns: int) -> TensorDescriptor:
     """q, k, v, r or o [B, T, H, D], a chunk's tokens of some columns at a time."""
     H, D = x.shape[-2:]
@@ -87,7 +143,13 @@ def _matrices(x: Tensor | None) -> TensorDescriptor | None:
     return None if x is None else _describe(x, C, C)
 
 
-def _describe(x: Tensor, row: int, columns: int) -> TensorDescriptor:
+def _blocks(x: Tensor) -> TensorDescriptor:
+    """[.., rows, V], all rows of some columns at a time."""
+    rows, V = x.shape[-2:]
+    return _describe(x, V, BV, rows)
+
+
+def _describe(x: Tensor, row: int, columns: int, rows: int = C) -> TensorDescriptor:
     # an address that the copy engine does not take is that of a slice which happens to be contiguous
     x = x if x.data_ptr() % 16 == 0 else x.clone()
-    return TensorDescriptor(x, [x.numel() // row, row], [row, 1], [C, columns], TILE)
+    return TensorDescriptor(x, [x.numel() // row, row], [row, 1], [rows, columns], TILE)
