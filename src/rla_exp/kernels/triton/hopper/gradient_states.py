@@ -39,10 +39,10 @@ from rla_exp.kernels.triton.hopper.reverse_layout import (
     DONE,
     GATES_READY,
     KEYS_READY,
-    LATE_READY,
     LEFT_DV,
     LEFT_SOLVED_R,
     LEFT_SOLVED_S,
+    REST_READY,
     SCORES_PREDICT,
     SCORES_R,
     SCORES_R_FREE,
@@ -54,7 +54,7 @@ from rla_exp.kernels.triton.hopper.reverse_layout import (
     SOLVED_FREE,
     SOLVED_READY,
 )
-from rla_exp.kernels.triton.hopper.reverse_loads import ask_for_first, ask_for_next
+from rla_exp.kernels.triton.hopper.reverse_loads import ask_for_first, ask_for_keys, ask_for_rest
 
 
 @gluon.jit
@@ -87,7 +87,7 @@ def carry_gradient(
     SECOND: gl.constexpr,
 ):
     """Of S, or (SECOND) of R, whose solution goes to the warps of S: what R was fed came from S."""
-    keys, late, scores, leaving, after, gates, barriers = shared
+    keys, rest, scores, leaving, after, gates, barriers = shared
     after_tiles, solved_tiles, dv_tiles = stored
     token, chunks, k_at, v0, v_at, H, at, inverse_at = sizes
     dtype: gl.constexpr = keys.dtype
@@ -109,7 +109,7 @@ def carry_gradient(
     for j in range(chunks):
         slot = j % SLOTS
         turn = j % TURNS
-        k_tile = keys.index(SLOTS + slot)
+        k_tile = keys.index(slot)
         mbarrier.wait(barriers.index(KEYS_READY + slot), (j // SLOTS) & 1)
         dS_low = gl.convert_layout(dS.to(dtype), LEFT_OF_STATE)
         lam = warpgroup_mma(dS_low, k_tile.permute((1, 0)), zeros, use_acc=False, is_async=True)
@@ -117,11 +117,11 @@ def carry_gradient(
         after.index(1 if SECOND else 0).permute((1, 0)).store(dS.to(dtype))
         fence_async_shared()
         store_async(after_tiles, [(at - j * H) * K, v0], after.index(1 if SECOND else 0))
-        mbarrier.wait(barriers.index(LATE_READY + turn), (j // TURNS) & 1)
+        mbarrier.wait(barriers.index(REST_READY + turn), (j // TURNS) & 1)
         mbarrier.wait(barriers.index(GATES_READY + slot), (j // SLOTS) & 1)
         lam, dS = warpgroup_mma_wait(0, [lam, dS])
         lam *= gate(gates, slot, GET, BY_COLUMN)[None, :]
-        do_tile = late.index(turn).permute((1, 0))
+        do_tile = rest.index(turn).permute((1, 0))
         read = gate(gates, slot, READ_R if SECOND else READ_S, BY_COLUMN)
         kept = gate(gates, slot, DECAY, gl.SliceLayout(1, STATE))
         if FLOAT16:
@@ -133,7 +133,9 @@ def carry_gradient(
             read *= gate(gates, slot, GAMMA, BY_COLUMN)
         d_read = do_tile.load(SQUARE).to(gl.float32) * read[None, :]
         dS *= kept[:, None]
-        dS = warpgroup_mma(gl.convert_layout(d_read.to(dtype), LEFT_OF_STATE), keys.index(slot), dS, is_async=True)
+        dS = warpgroup_mma(
+            gl.convert_layout(d_read.to(dtype), LEFT_OF_STATE), keys.index(SLOTS + turn), dS, is_async=True
+        )
         mbarrier.wait(barriers.index(SCORES_READY), j & 1)
         lam = warpgroup_mma(do_tile, scores.index(SCORES), lam, is_async=True)
         if FOLLOWS:
@@ -143,7 +145,7 @@ def carry_gradient(
             back *= -gate(gates, slot, GAMMA, BY_COLUMN)[None, :]
             if CLIPPED:
                 # R was fed r = clip(v - P), which the clip lets through or not
-                r = late.index(TURNS + turn).permute((1, 0)).load(SQUARE).to(gl.float32)
+                r = rest.index(TURNS + turn).permute((1, 0)).load(SQUARE).to(gl.float32)
                 back = gl.where(gl.abs(r) > bound, 0.0, back)
             back = back.to(dtype)
             if PREDICTED:
@@ -152,7 +154,7 @@ def carry_gradient(
         mbarrier.arrive(barriers.index(SCORES_FREE), count=1)
         if DELTA:
             lam_low = as_left(lam, dtype)
-            lam = warpgroup_mma(lam_low, late.index(SYSTEM * TURNS + turn), zeros, use_acc=False, is_async=True)
+            lam = warpgroup_mma(lam_low, rest.index(SYSTEM * TURNS + turn), zeros, use_acc=False, is_async=True)
             lam = warpgroup_mma_wait(0, [lam])
         tma.store_wait(UNDER_WAY)
         if SECOND:
@@ -162,6 +164,10 @@ def carry_gradient(
         if SECOND:
             mbarrier.arrive(barriers.index(SOLVED_READY), count=1)
         store_async(solved_tiles, [(at - j * H) * C, v0], leaving.index(LEFT_SOLVED))
+        if not SECOND:
+            # nobody reads them any more: R's solution came after its last product with them
+            if j + TURNS < chunks:
+                ask_for_rest(j + TURNS, tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)
         d_value = lam * gate(gates, slot, GAMMA if SECOND else BETA, BY_COLUMN)[None, :]
         if DELTA or PREDICTED:
             d_at_k = zeros
@@ -189,6 +195,8 @@ def carry_gradient(
             dS *= largest
         mbarrier.arrive(barriers.index(DONE + slot), count=1)
         if not SECOND:
-            ask_for_next(j, tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)
+            mbarrier.wait(barriers.index(DONE + slot), (j // SLOTS) & 1)
+            if j + SLOTS < chunks:
+                ask_for_keys(j + SLOTS, tiles, sizes, shared, SLOTS)
     store_state(d_state, dS, V)
     tma.store_wait(0)

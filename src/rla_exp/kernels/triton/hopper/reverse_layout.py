@@ -13,7 +13,7 @@ LEFT_SOLVED_R = gl.constexpr(2)
 # barriers: what is ready for its readers, or free for its writer; of what there is once a slot, three each
 KEYS_READY = gl.constexpr(0)
 DONE = gl.constexpr(3)
-LATE_READY = gl.constexpr(6)
+REST_READY = gl.constexpr(6)
 GATES_READY = gl.constexpr(9)
 SCORES_S_READY = gl.constexpr(12)
 SCORES_S_FREE = gl.constexpr(13)
