@@ -2,171 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rla_exp.kernels.options import Options
-from rla_exp.kernels.triton.call import Call, Gradients, Operands, Saved
+from rla_exp.kernels.triton.call import Buffers, Call, Gradients, Operands, Saved
 from rla_exp.kernels.triton.gradients import gradients_kernel
 from rla_exp.kernels.triton.launch import ALL_CHUNKS, CHAIN
-from rla_exp.kernels.triton.matrices import make_matrices
-from rla_exp.kernels.triton.passed_back import passed_back_kernel
+from rla_exp.kernels.triton.matrices import make_matrices, make_rows
 from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY
 from rla_exp.kernels.triton.replay import replay_kernel
 from rla_exp.kernels.triton.reverse import reverse_kernel
 from rla_exp.kernels.triton.segments import launches
 from rla_exp.kernels.triton.tiles import Tiles
-
-
-@dataclass(frozen=True)
-class StateBuffers:
-    """What the backward pass of S, or of R (second), works on; what holds chunks is for those of a slice at a time."""
-
-    second: bool
-    values: Tensor
-    """[B, T, H, V]: what it was fed."""
-    checkpoints: Tensor
-    gradient: Tensor
-    d_strength: Tensor
-    before: Tensor
-    """[chunks, H, K, V]: the state before each chunk."""
-    after: Tensor
-    """[chunks, H, K, V]: its gradient after each."""
-    reads: Tensor | None
-    """[chunks, H, C, V]: what it holds at k, where that is needed."""
-    solved: Tensor
-    """[chunks, H, C, V]: the transposed systems' solutions."""
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """A slice of chunks on its way back."""
-
-    call: Call
-    inverses: Tensor | None
-    do: Tensor
-    rows: Tensor
-    matrices: Tensor
-    d_prediction: Tensor | None
-    start: int
-    length: int
-
-    @property
-    def num_chunks(self) -> int:
-        """Of all sequences."""
-        return self.call.chunking.num_rows(self.length)
-
-    def replay(self, state: StateBuffers) -> None:
-        """Fills before and reads."""
-        call = self.call
-        tile = call.tiles.replay
-        replay_kernel[call.blocks(tile.BV), self.num_chunks, call.num_heads](
-            call.x.k,
-            state.values,
-            self.rows,
-            self.inverses,
-            state.checkpoints,
-            state.before,
-            state.reads,
-            *call.slice(self.start, self.length),
-            call.clip_bounds[1],
-            EVERY=CHECKPOINT_EVERY,
-            SECOND=state.second,
-            READ=state.reads is not None,
-            **call.constants(("DELTA", "RESIDUAL", "CLIPPED")),
-            **tile.launch(),
-        )
-
-    def reverse(self, state: StateBuffers, dv: Tensor) -> None:
-        """Fills after and solved; takes the gradient of the state through the slice."""
-        call, chunking, H = self.call, self.call.chunking, self.call.num_heads
-        N = call.state_shape[0]
-        P, LP = chunking.segments(self.length, call.tiles.reverse_segments)
-        tile = call.tiles.reverse_R if state.second else call.tiles.reverse_S
-        for launch in launches(call, tile, state.gradient, state.gradient, P, backwards=True):
-            loads = call.loads(tile, effect=launch.maps is not None)
-            reverse_kernel[launch.blocks, N * P * H](
-                loads.qk(call.x.q),
-                loads.qk(call.x.k),
-                loads.values(self.do),
-                self.rows,
-                loads.matrices(self.inverses),
-                loads.matrices(self.matrices),
-                launch.final,
-                launch.maps,
-                state.after,
-                state.solved,
-                None if state.second else loads.blocks(self.d_prediction),
-                dv,
-                chunking.cu_seqlens,
-                chunking.cu_chunks,
-                chunking.num_tokens,
-                self.start,
-                self.length,
-                P,
-                LP,
-                H,
-                EFFECT=launch.maps is not None,
-                BATCH=ALL_CHUNKS,
-                TMA=loads.described,
-                **call.constants(("DELTA", "RESIDUAL", "FIT", "SUM")),
-                **call.places(second=state.second),
-                **tile.launch(),
-            )
-
-    def pass_back(self, state: StateBuffers) -> None:
-        """Fills d_prediction, from R."""
-        call = self.call
-        tile = call.tiles.replay
-        constants = call.constants(("CLIPPED",))
-        for name in ("K", "BK", "PRECISION"):
-            del constants[name]
-        passed_back_kernel[call.blocks(tile.BV), self.num_chunks, call.num_heads](
-            state.values,
-            self.rows,
-            state.solved,
-            self.d_prediction,
-            *call.slice(self.start, self.length),
-            call.clip_bounds[1],
-            BV=tile.BV,
-            **constants,
-        )
-
-    def gradients(self, state: StateBuffers, written: Tensor | None, dq: Tensor, dk: Tensor, dg: Tensor) -> None:
-        """Fills the gradients of q, k and the gates; those of R also d_prediction."""
-        call = self.call
-        tile = call.tiles.gradients_R if state.second else call.tiles.gradients_S
-        loads = call.loads(tile)
-        gradients_kernel[self.num_chunks, call.num_heads](
-            call.x.q,
-            call.x.k,
-            loads.values(state.values),
-            loads.values(self.do),
-            self.rows,
-            self.inverses,
-            loads.blocks(state.before),
-            loads.blocks(state.after),
-            loads.blocks(state.reads),
-            loads.blocks(state.solved),
-            # R leaves it, S takes it
-            self.d_prediction if state.second else loads.blocks(self.d_prediction) if call.switches.FIT else None,
-            written,
-            dq,
-            dk,
-            dg,
-            state.d_strength,
-            *call.slice(self.start, self.length),
-            call.scale,
-            call.clip_bounds[1],
-            SECOND=state.second,
-            TMA=loads.described,
-            # for what only sums of rows take
-            STAGES=tile.num_stages if loads.described else None,
-            **call.constants((*CHAIN, "DECAYED", "NORMALIZE")),
-            **tile.launch(),
-        )
 
 
 def fused_backward(
@@ -183,8 +33,7 @@ def fused_backward(
     call = Call.of(x, options, tiles)
     switches, chunking, H = call.switches, call.chunking, call.num_heads
     C = call.tiles.C
-    *_, K, V = call.state_shape
-    in_one = call.tiles.gradients_in_one
+    N, _, K, V = call.state_shape
     do = do.contiguous()
 
     def first(gradient: Tensor | None) -> Tensor:
@@ -204,56 +53,171 @@ def fused_backward(
     def scratch(*shape: int) -> Tensor:
         return x.q.new_empty((num_rows, H, *shape))
 
-    def buffers() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return scratch(K, V), scratch(K, V), scratch(C, V), scratch(C, V)
+    def buffers() -> Buffers:
+        return Buffers(scratch(K, V), scratch(K, V), scratch(C, V), scratch(C, V))
 
-    before, after, reads, solved = buffers()
-    # by gradients, for itself
-    written = scratch(C, V) if switches.DELTA and not in_one else None
+    in_one = call.tiles.reverse_in_one
+    of_S = buffers()
+    of_R = buffers() if in_one and switches.RESIDUAL else of_S
+    gradients_in_one = call.tiles.gradients_in_one
+    written = scratch(C, V) if switches.DELTA and not gradients_in_one else None  # by gradients, for itself
     d_prediction = scratch(C, V) if switches.RESIDUAL else None
-    reads_S = switches.DELTA or (switches.FIT and not in_one)
+    _, clip_inside, _ = call.clip_bounds
 
     assert saved.S is not None
-    states = [StateBuffers(False, x.v, saved.S, dS, dbeta, before, after, reads if reads_S else None, solved)]
+    states = [_State(False, x.v, saved.S, dS, dbeta, of_S)]
     if switches.RESIDUAL:
         assert saved.R is not None
         assert dR is not None
         assert dgamma is not None
-        values = x.v if saved.r is None else saved.r
-        if in_one:
-            before, after, reads, solved = buffers()
-        reads_R = reads if switches.DELTA else None
         # first: what R was fed came from S
-        states.insert(0, StateBuffers(True, values, saved.R, dR, dgamma, before, after, reads_R, solved))
+        states.insert(0, _State(True, x.v if saved.r is None else saved.r, saved.R, dR, dgamma, of_R))
 
-    gradients_in_one = None
-    if in_one:
-        from rla_exp.kernels.triton.hopper.launch import Gradients as GradientsInOne
+    def replay(state: _State, rows: Tensor) -> None:
+        tile = call.tiles.replay
+        replay_kernel[call.blocks(tile.BV), every_chunk, H](
+            x.k,
+            state.values,
+            rows,
+            saved.inverses,
+            state.checkpoints,
+            state.buffers.before,
+            state.buffers.reads,
+            *where,
+            clip_inside,
+            EVERY=CHECKPOINT_EVERY,
+            SECOND=state.second,
+            READ=reads_state(state),
+            **call.constants(("DELTA", "RESIDUAL", "CLIPPED")),
+            **tile.launch(),
+        )
 
-        gradients_in_one = GradientsInOne(call, saved.inverses, do, states[::-1], dq, dk, dg)
+    def reverse(state: _State, rows: Tensor, matrices: Tensor) -> None:
+        tile = call.tiles.reverse_R if state.second else call.tiles.reverse_S
+        P, LP = chunking.segments(length, call.tiles.reverse_segments)
+        for launch in launches(call, tile, state.gradient, state.gradient, P, backwards=True):
+            loads = call.loads(tile, effect=launch.maps is not None)
+            reverse_kernel[launch.blocks, N * P * H](
+                loads.qk(x.q),
+                loads.qk(x.k),
+                loads.values(do),
+                rows,
+                loads.matrices(saved.inverses),
+                loads.matrices(matrices),
+                launch.final,
+                launch.maps,
+                state.buffers.after,
+                state.buffers.solved,
+                None if state.second else loads.blocks(d_prediction),
+                dv,
+                chunking.cu_seqlens,
+                chunking.cu_chunks,
+                *where[2:-1],
+                P,
+                LP,
+                H,
+                EFFECT=launch.maps is not None,
+                BATCH=ALL_CHUNKS,
+                TMA=loads.described,
+                **call.constants(("DELTA", "RESIDUAL", "FIT", "SUM")),
+                **call.places(second=state.second),
+                **tile.launch(),
+            )
+
+    def gradients(state: _State, rows: Tensor) -> None:
+        if gradients_in_one:
+            of_state[state.second].launch(rows, start, length)
+            return
+        tile = call.tiles.gradients_R if state.second else call.tiles.gradients_S
+        loads = call.loads(tile)
+        gradients_kernel[every_chunk, H](
+            x.q,
+            x.k,
+            loads.values(state.values),
+            loads.values(do),
+            rows,
+            saved.inverses,
+            loads.blocks(state.buffers.before),
+            loads.blocks(state.buffers.after),
+            loads.blocks(state.buffers.reads) if reads_state(state) else None,
+            loads.blocks(state.buffers.solved),
+            # R leaves it, S takes it
+            d_prediction if state.second else loads.blocks(d_prediction) if switches.FIT else None,
+            written,
+            dq,
+            dk,
+            dg,
+            state.d_strength,
+            *where,
+            call.scale,
+            clip_inside,
+            SECOND=state.second,
+            TMA=loads.described,
+            # as above: for what only sums of rows take
+            STAGES=tile.num_stages if loads.described else None,
+            **call.constants((*CHAIN, "DECAYED", "NORMALIZE")),
+            **tile.launch(),
+        )
+
+    def reads_state(state: _State) -> bool:
+        return switches.DELTA or (switches.FIT and not state.second and not gradients_in_one)
+
+    if gradients_in_one:
+        from rla_exp.kernels.triton.hopper.launch import GradientsOfState
+
+        of_state = {
+            state.second: GradientsOfState(
+                call,
+                saved.inverses,
+                do,
+                state.values,
+                state.buffers,
+                d_prediction,
+                (dq, dk, dg, state.d_strength),
+                second=state.second,
+            )
+            for state in states
+        }
+
     for start, length in slices:
-        rows, matrices = make_matrices(call, saved.inverses, start, length)
-        chunks = _Pass(call, saved.inverses, do, rows, matrices, d_prediction, start, length)
-        for state in states:
-            chunks.replay(state)
-            chunks.reverse(state, dv)
-            if gradients_in_one is None:
-                chunks.gradients(state, written, dq, dk, dg)
-            elif state.second:
-                chunks.pass_back(state)
-        if gradients_in_one is not None:
-            gradients_in_one.launch(rows, start, length)
+        where = call.slice(start, length)
+        every_chunk = chunking.num_rows(length)
+        if in_one:
+            from rla_exp.kernels.triton.hopper import launch as hopper
+
+            rows = make_rows(call, start, length)
+            for state in states:
+                replay(state, rows)
+            hopper.reverse(call, saved, (start, length), rows, do, dS, dR, of_S, of_R, dv)
+            for state in states:
+                gradients(state, rows)
+        else:
+            rows, matrices = make_matrices(call, saved.inverses, start, length)
+            for state in states:
+                replay(state, rows)
+                reverse(state, rows, matrices)
+                gradients(state, rows)
     return Gradients(dq, dk, dv, dg, dbeta, dgamma, dS, dR)
+
+
+class _State(NamedTuple):
+    """What the backward pass of S, or of R (second), works on."""
+
+    second: bool
+    values: Tensor
+    checkpoints: Tensor
+    gradient: Tensor
+    d_strength: Tensor
+    buffers: Buffers
 
 
 def _scratch_bytes(call: Call) -> int:
     """Of a chunk of all heads in the backward pass, the gates' rows left out."""
     x, C = call.x, call.tiles.C
-    switches = call.switches
     *_, K, V = call.state_shape
-    matrices = switches.matrix_slots()["NUM_MATRICES"] * C * C
-    if call.tiles.gradients_in_one:
-        states, tiles = 1 + switches.RESIDUAL, 2 * (1 + switches.RESIDUAL) + switches.RESIDUAL
-    else:
-        states, tiles = 1, 2 + switches.RESIDUAL + switches.DELTA
-    return call.num_heads * x.q.element_size() * (matrices + states * 2 * K * V + tiles * C * V)
+    switches, in_one = call.switches, call.tiles.reverse_in_one
+    matrices = 0 if in_one else switches.matrix_slots()["NUM_MATRICES"] * C * C
+    # those of R stay until both states' gradients are carried on
+    buffers = (1 + (in_one and switches.RESIDUAL)) * (2 * K * V + 2 * C * V)
+    tiles = (switches.RESIDUAL + (switches.DELTA and not call.tiles.gradients_in_one)) * C * V
+    return call.num_heads * x.q.element_size() * (matrices + buffers + tiles)

@@ -1,7 +1,7 @@
 """The gradients of q, k and the gates through one state in one kernel, for Hopper: all loads are asked for ahead.
 
-The sums are those of `gradients.py` beside this package. A program of four warps takes one chunk of a head after the
-other. All that it needs of a chunk has a place in shared memory, which the copy engine fills with the next one's as soon
+The sums are those of `gradients.py` beside this package. A program of four warps takes one chunk of a head after
+another. All that it needs of a chunk has a place in shared memory, which the copy engine fills with the next as soon
 as it is free; products take both operands from there. So V is gone over once, and no sums but dq and dk of a chunk stay
 in registers.
 """

@@ -1,23 +1,19 @@
-"""The kernels for Hopper as they are launched for a call."""
+"""The passes of a call by the kernels for Hopper."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 from triton.experimental.gluon.language import NVMMASharedLayout
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from rla_exp.kernels.triton.call import Call
+from rla_exp.kernels.triton.call import Buffers, Call, Saved
 from rla_exp.kernels.triton.hopper.forward import fused_forward_kernel
 from rla_exp.kernels.triton.hopper.gradients import fused_gradients_kernel
+from rla_exp.kernels.triton.hopper.reverse import fused_reverse_kernel
 from rla_exp.kernels.triton.matrices import invert, make_rows
 from rla_exp.kernels.triton.tiles import gpu_of
-
-if TYPE_CHECKING:
-    from rla_exp.kernels.triton.backward import StateBuffers
 
 TILE = NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16)
 C, BV = 64, 64
@@ -42,7 +38,7 @@ def forward(
     x, switches, H = call.x, call.switches, call.num_heads
     N, _, K, V = call.state_shape
     inverses, rest = invert(call)
-    rows = make_rows(call)
+    rows = make_rows(call, 0, call.chunking.chunks_per_sequence)
     keep = checkpoints_S is not None
     clip, clip_inside, clip_outside = call.clip_bounds
     fused_forward_kernel[V // BV, N * H](
@@ -85,54 +81,113 @@ def forward(
     return inverses
 
 
-class Gradients:
-    """The gradients of q, k and the gates of a call, slice by slice; descriptors are made once."""
+def reverse(
+    call: Call,
+    saved: Saved,
+    span: tuple[int, int],
+    rows: Tensor,
+    do: Tensor,
+    dS: Tensor,
+    dR: Tensor | None,
+    of_S: Buffers,
+    of_R: Buffers,
+    dv: Tensor,
+) -> None:
+    """From the gradients of the states after a slice, in place those before; fills after, solved and dv.
+
+    Args:
+        call: as above, and of a backward pass that is not cut into segments.
+        span: (first chunk, chunks) of the slice.
+        rows: its gates by row.
+        of_S: its buffers, and (of_R) those of R, where there is one.
+    """
+    x, switches, H = call.x, call.switches, call.num_heads
+    N, _, K, V = call.state_shape
+    _, clip_inside, _ = call.clip_bounds
+    second = switches.RESIDUAL
+    fused_reverse_kernel[V // BV, N * H](
+        _tokens(x.q, K),
+        _tokens(x.k, K),
+        _tokens(do, BV),
+        _tokens(saved.r, BV) if switches.CLIPPED and saved.r is not None else None,
+        _matrices(saved.inverses),
+        _blocks(of_S.after),
+        _blocks(of_R.after) if second else None,
+        _blocks(of_S.solved),
+        _blocks(of_R.solved) if second else None,
+        _tokens(dv, BV),
+        rows,
+        dS,
+        dR,
+        call.chunking.num_tokens,
+        *span,
+        H,
+        call.scale,
+        clip_inside,
+        V=V,
+        DELTA=switches.DELTA,
+        RESIDUAL=switches.RESIDUAL,
+        FIT=switches.FIT,
+        CLIPPED=switches.CLIPPED,
+        SUM=switches.SUM,
+        DECAYED=switches.DECAYED,
+        NORMALIZE=switches.NORMALIZE,
+        num_warps=4,
+    )
+
+
+class GradientsOfState:
+    """Of q, k and the gates through S, or through R (second), slice by slice: descriptors are made once."""
 
     def __init__(
         self,
         call: Call,
         inverses: Tensor | None,
         do: Tensor,
-        states: Sequence[StateBuffers],
-        dq: Tensor,
-        dk: Tensor,
-        dg: Tensor,
+        values: Tensor,
+        buffers: Buffers,
+        d_prediction: Tensor | None,
+        gradients: tuple[Tensor, Tensor, Tensor, Tensor],
+        *,
+        second: bool,
     ) -> None:
-        """Args: states: S and, with a residual, R."""
-        self.call = call
+        """For a call as above, cut into segments or not, with V of 64 or 128.
+
+        Args:
+            values: what the state was fed.
+            buffers: of the state, filled by the passes before.
+            d_prediction: R leaves it, S takes it.
+            gradients: of q, k, g and beta (gamma), to which S adds what R left.
+        """
         *_, K, V = call.state_shape
-        S = states[0]
-        R = states[1] if len(states) > 1 else None
-
-        def both(describe: Callable[[StateBuffers], TensorDescriptor | None]) -> list[TensorDescriptor | None]:
-            return [describe(S), None if R is None else describe(R)]
-
+        dq, dk, self._dg, self._d_strength = gradients
+        self._call = call
+        self._second = second
         self._tiles = (
             _tokens(call.x.q, K),
             _tokens(call.x.k, K),
             _tokens(do, V),
-            _tokens(S.values, V),
-            _tokens(R.values, V) if R is not None and call.switches.FIT else None,
+            _tokens(values, V),
             _matrices(inverses),
-            *both(lambda state: _blocks(state.solved)),
-            *both(lambda state: _blocks(state.reads)),
-            *both(lambda state: _blocks(state.before)),
-            *both(lambda state: _blocks(state.after)),
+            _rows(buffers.solved),
+            _rows(buffers.reads) if call.switches.DELTA else None,
+            _rows(buffers.before),
+            _rows(buffers.after),
+            _rows(d_prediction) if d_prediction is not None and (second or call.switches.FIT) else None,
             _tokens(dq, K),
             _tokens(dk, K),
         )
-        self._gates = dg, S.d_strength, None if R is None else R.d_strength
 
     def launch(self, rows: Tensor, start: int, length: int) -> None:
-        """Of the chunks of a slice, from what the passes before left of them in the buffers."""
-        call = self.call
+        """Of the chunks of a slice."""
+        call = self._call
         *_, T, J0, LS, H = call.slice(start, length)
         total = call.chunking.num_rows(length) * H
-        switches = asdict(call.switches)
         fused_gradients_kernel[(min(total, gpu_of(call.x.q.device).num_processors),)](
             *self._tiles,
             rows,
-            *self._gates,
+            self._dg,
+            self._d_strength,
             total,
             T,
             J0,
@@ -141,7 +196,8 @@ class Gradients:
             call.scale,
             call.clip_bounds[1],
             V=call.state_shape[-1],
-            **switches,
+            SECOND=self._second,
+            **asdict(call.switches),
             num_warps=4,
         )
 
@@ -157,12 +213,19 @@ def _matrices(x: Tensor | None) -> TensorDescriptor | None:
     return None if x is None else _describe(x, C, C)
 
 
-def _blocks(x: Tensor | None) -> TensorDescriptor | None:
-    """[.., rows, V], 64 rows at a time."""
-    return None if x is None else _describe(x, x.shape[-1], x.shape[-1])
+def _blocks(x: Tensor) -> TensorDescriptor:
+    """[.., rows, V], all rows of some columns at a time."""
+    rows, V = x.shape[-2:]
+    return _describe(x, V, BV, rows)
 
 
-def _describe(x: Tensor, row: int, columns: int) -> TensorDescriptor:
+def _rows(x: Tensor) -> TensorDescriptor:
+    """[.., rows, V], all columns of 64 rows at a time."""
+    V = x.shape[-1]
+    return _describe(x, V, V)
+
+
+def _describe(x: Tensor, row: int, columns: int, rows: int = C) -> TensorDescriptor:
     # an address that the copy engine does not take is that of a slice which happens to be contiguous
     x = x if x.data_ptr() % 16 == 0 else x.clone()
-    return TensorDescriptor(x, [x.numel() // row, row], [row, 1], [C, columns], TILE)
+    return TensorDescriptor(x, [x.numel() // row, row], [row, 1], [rows, columns], TILE)
