@@ -117,7 +117,7 @@ def kernel_costs(
     """Of the kernels of a forward pass, or with `gradients` of forward and backward, in the order they run.
 
     Args:
-        in_one: the forward and the reverse pass by the kernels for Hopper, in 16 bits with K = 128. Triton's
+        in_one: both passes by the kernels for Hopper, in 16 bits with K = 128 and V = 64 or 128. Triton's
             interpreter does not run these: their products are counted by hand, those of all others are compared with
             what the interpreter does.
     """
@@ -135,14 +135,14 @@ def kernel_costs(
     if gradients and in_one:
         last_first = states[::-1]
         kernels.append(("rows again", _rows(on, size)))
-        kernels += [(f"replay {state}", _replay(on, size, state)) for state in last_first]
+        kernels += [(f"replay {state} on Hopper", _replay(on, size, reads=on.DELTA)) for state in last_first]
         kernels.append(("reverse on Hopper", _reverse_in_one(on, size, states)))
-        kernels += [(f"gradients {state}", _gradients(on, size, state)) for state in last_first]
+        kernels += [(f"gradients {state} on Hopper", _gradients_in_one(on, size, state)) for state in last_first]
     elif gradients:
         kernels.append(("prepare again", _prepare(on, size, forward=False)))
         for state in reversed(states):
             kernels += [
-                (f"replay {state}", _replay(on, size, state)),
+                (f"replay {state}", _replay(on, size, reads=on.DELTA or _predicts(on, state))),
                 (f"reverse {state}", _reverse(on, size, state)),
                 (f"gradients {state}", _gradients(on, size, state)),
             ]
@@ -210,8 +210,7 @@ def _forward_in_one(on: Switches, size: _Sizes, states: Sequence[str], *, keep: 
     return moved + keep * len(states) * size.checkpoint, operations
 
 
-def _replay(on: Switches, size: _Sizes, state: str) -> Chunk:
-    reads = on.DELTA or _predicts(on, state)
+def _replay(on: Switches, size: _Sizes, *, reads: bool) -> Chunk:
     moved = size.k + (1 + reads) * size.v + 3 * size.row + on.DELTA * size.matrix + size.checkpoint + size.state
     return moved, (1 + reads) * size.through + on.DELTA * size.mix
 
@@ -247,6 +246,19 @@ def _gradients(on: Switches, size: _Sizes, state: str) -> Chunk:
     moved = (4 + 2 * adds) * size.k + tiles * size.v + 2 * size.state + on.DELTA * size.matrix + rows * size.row
     mixes = 1 + 2 * on.DELTA + predicts
     return moved, (3 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
+
+
+def _gradients_in_one(on: Switches, size: _Sizes, state: str) -> Chunk:
+    predicts = _predicts(on, state)
+    reads = on.DELTA or predicts
+    adds = on.RESIDUAL and state == "S"
+    # do, value, the solved system; what the state holds at k; what goes back from R to S
+    tiles = 3 + on.DELTA + (predicts if state == "S" else on.RESIDUAL)
+    rows = 3 + 2 * on.NORMALIZE + 2 + adds
+    moved = (4 + 2 * adds) * size.k + tiles * size.v + 2 * size.state + on.DELTA * size.matrix + rows * size.row
+    mixes = 1 + 2 * on.DELTA + predicts
+    # what the state gets is multiplied with its gradient once, for dk and for what decays
+    return moved, (2 + on.DELTA + predicts) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
 
 
 @dataclass(frozen=True)

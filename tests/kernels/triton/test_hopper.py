@@ -22,7 +22,7 @@ VALUE = Options(rule="delta", residual="value")
 MODELS = (RDN, RLA, GATED_DELTA_NET, LINEAR_ATTENTION, VALUE)
 HOPPER = Gpu(132, 227 * 1024, must_pipeline=False, has_descriptors=True, runs_gluon=True)
 # bytes of a thread's registers that do not fit; inverses spills most where keys are normalized
-MAX_SPILLED_BYTES = {"inverses": 208, "fused_forward": 160, "fused_reverse": 160}
+MAX_SPILLED_BYTES = {"inverses": 208, "fused_forward": 160, "fused_reverse": 160, "fused_gradients": 64}
 VARIANTS = [
     *((options, torch.bfloat16, keep, False) for options, keep in product(MODELS, (False, True))),
     (RDN, torch.float16, True, True),
@@ -60,11 +60,13 @@ def test_fits(chip: Chip, options: Options, dtype: torch.dtype, keep: bool, init
     [(options, dtype, initial_state) for options, dtype, keep, initial_state in VARIANTS if keep],
     ids=name_of,
 )
-def test_the_reverse_pass_fits(chip: Chip, options: Options, dtype: torch.dtype, initial_state: bool) -> None:
+def test_the_backward_pass_fits(chip: Chip, options: Options, dtype: torch.dtype, initial_state: bool) -> None:
     chip.launch_sequence(options, 128, 128, dtype, initial_state=initial_state)
-    chip.launches = [launch for launch in chip.launches if launch.kernel.fn.__name__ == "fused_reverse_kernel"]
+    kernels = ("fused_reverse_kernel", "fused_gradients_kernel")
+    chip.launches = [launch for launch in chip.launches if launch.kernel.fn.__name__ in kernels]
     found = chip.usages()
-    assert len(found) == 1
+    # gradients through each state
+    assert len(found) == 2 + options.has_residual
     chip.assert_fits(found, MAX_SPILLED_BYTES)
 
 
@@ -98,9 +100,11 @@ def test_whole_chunks_go_in_one_kernel() -> None:
             tiles = tiles_of(num_tokens, num_heads, dtype=dtype, V=V, delta=delta)
             assert tiles.forward_in_one
             assert tiles.reverse_in_one
+            assert tiles.gradients_in_one == (V < 256)
             for other in candidates(tiles):
                 assert other.forward_in_one
                 assert other.reverse_in_one
+                assert other.gradients_in_one == tiles.gradients_in_one
                 assert (other.forward, other.reverse_S) == (tiles.forward, tiles.reverse_S)
 
 
@@ -121,6 +125,8 @@ def test_other_calls_have_a_pass_for_each_state() -> None:
     assert others["segments"].segments > 1
     assert others["segments"].reverse_segments > 1
     assert not [name for name, tiles in others.items() if tiles.forward_in_one or tiles.reverse_in_one]
+    # chunk by chunk, however a sequence is cut
+    assert [name for name, tiles in others.items() if tiles.gradients_in_one] == ["segments"]
 
 
 @pytest.mark.gpu
@@ -167,8 +173,9 @@ def test_the_same_as_a_pass_for_each_state(options: Options, V: int, initial_sta
 @pytest.mark.parametrize("options", MODELS, ids=describe)
 def test_the_same_backward_as_a_pass_for_each_state(options: Options, V: int) -> None:
     """But for rounding, and each time with the same bits."""
+    from rla_exp.kernels.triton.backward import fused_backward
     from rla_exp.kernels.triton.call import usual_tiles
-    from rla_exp.kernels.triton.launch import fused_backward, fused_forward
+    from rla_exp.kernels.triton.launch import fused_forward
     from rla_exp.kernels.triton.operator import operands
     from rla_exp.kernels.triton.plan import Switches
 
@@ -187,7 +194,13 @@ def test_the_same_backward_as_a_pass_for_each_state(options: Options, V: int) ->
         return [y.double() for y in found if y is not None]
 
     got = run(usual)
-    for ours, reference in zip(got, run(replace(usual, reverse_in_one=False)), strict=True):
-        assert (ours - reference).norm() <= 8e-3 * reference.norm()
+    others = (
+        replace(usual, reverse_in_one=False),
+        replace(usual, gradients_in_one=False),
+        replace(usual, reverse_in_one=False, gradients_in_one=False),
+    )
+    for other in others:
+        for ours, reference in zip(got, run(other), strict=True):
+            assert (ours - reference).norm() <= 8e-3 * reference.norm()
     for _ in range(4):
         assert all(torch.equal(one, other) for one, other in zip(run(usual), got, strict=True))

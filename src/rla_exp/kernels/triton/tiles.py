@@ -128,7 +128,8 @@ def choose_tiles(
         reverse_segments=reverse_segments,
         forward_in_one=described and segments == 1 and gpu.runs_gluon,
         reverse_in_one=described and reverse_segments == 1 and gpu.runs_gluon,
-        gradients_in_one=described and gpu.runs_gluon and V in (64, 128),
+        # wider ones do not fit into shared memory
+        gradients_in_one=described and gpu.runs_gluon and V <= 128,
     )
 
 
@@ -200,8 +201,9 @@ def candidates(usual: Tiles) -> list[Tiles]:
     else:
         found.append(_chains(usual, BV // 2, 2))
     found.append(_chains(usual, BV, 2))
-    S, R = usual.gradients_S, usual.gradients_R
-    found.append(replace(usual, gradients_S=_other_warps(S), gradients_R=_other_warps(R)))
+    if not usual.gradients_in_one:
+        S, R = usual.gradients_S, usual.gradients_R
+        found.append(replace(usual, gradients_S=_other_warps(S), gradients_R=_other_warps(R)))
     return list(dict.fromkeys(found))
 
 
