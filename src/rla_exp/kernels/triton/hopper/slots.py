@@ -46,6 +46,7 @@ AFTER_READY = gl.constexpr(6)
 BARRIERS = gl.constexpr(8)
 
 # renamed after Triton 3.6
+REINTERPRET = gl.constexpr(hasattr(gl.shared_memory_descriptor, "reinterpret"))
 synchronize = getattr(gl, "thread_barrier", None) or gl.barrier
 
 
@@ -72,7 +73,10 @@ def places(at, sizes):
 def whole(tiles, place, BLOCKS: gl.constexpr):
     """BLOCKS tiles side by side: two are one of 128 columns."""
     if BLOCKS == 2:
-        halves = tiles._reinterpret(tiles.dtype, [tiles.shape[0] // 2, 64, 128], tiles.layout)
+        if REINTERPRET:
+            halves = tiles.reinterpret(tiles.dtype, [tiles.shape[0] // 2, 64, 128], tiles.layout)
+        else:
+            halves = tiles._reinterpret(tiles.dtype, [tiles.shape[0] // 2, 64, 128], tiles.layout)
         found = halves.index(place // 2)
     else:
         found = tiles.index(place)
