@@ -77,6 +77,25 @@ def test_the_forward_pass_on_hopper_by_hand() -> None:
     assert 64 * forward.flops == 2 * (2 + (2 + 1 + 2 + 1 + 2)) * 2 * 64**3
 
 
+def test_the_reverse_pass_on_hopper_by_hand() -> None:
+    vector, matrix, row, state = 128 * 2, 64 * 2, 4, 128 * 128 * 2 / 64
+    costs = {
+        op: {cost.kernel: cost for cost in kernel_costs(op, gradients=True, in_one=True)}
+        for op in ("rdn", "rla", "gated_delta_net")
+    }
+    rdn, rla, gdn = (found["reverse on Hopper"] for found in costs.values())
+    # q, k, do, r, dv and of each state what is solved and the gradient after the chunk; T_b and T_y
+    assert rdn.bytes == (5 + 2) * vector + 2 * matrix + 12 * row + 2 * state
+    assert rla.bytes == (5 + 2) * vector + 12 * row + 2 * state
+    assert gdn.bytes == (4 + 1) * vector + matrix + 12 * row + state
+    # of a program, by the products of scores.py and gradient_states.py: scores; of S, then of R: k and q, A, T, k again
+    # (additive: of S alone), and of S also N'
+    assert 64 * rdn.flops == 2 * ((2 + 2) + (4 + 1 + 1 + 2 + 1) + (4 + 1 + 1 + 2)) * 2 * 64**3
+    assert 64 * rla.flops == 2 * ((2 + 2) + (4 + 1 + 2 + 1) + (4 + 1)) * 2 * 64**3
+    assert 64 * gdn.flops == 2 * (2 + (4 + 1 + 1 + 2)) * 2 * 64**3
+    assert not any(name.startswith(("prepare", "reverse S", "reverse R")) for found in costs.values() for name in found)
+
+
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton exists for Linux only")
 def test_columns_of_the_kernel_for_hopper_are_its_own() -> None:
     from rla_exp.kernels.triton.hopper.layout import BV

@@ -117,8 +117,9 @@ def kernel_costs(
     """Of the kernels of a forward pass, or with `gradients` of forward and backward, in the order they run.
 
     Args:
-        in_one: the forward pass by the kernel for Hopper, in 16 bits with K = 128. Triton's interpreter does not run
-            that one: its products are counted by hand, those of all others are compared with what the interpreter does.
+        in_one: the forward and the reverse pass by the kernels for Hopper, in 16 bits with K = 128. Triton's
+            interpreter does not run these: their products are counted by hand, those of all others are compared with
+            what the interpreter does.
     """
     on = Switches.of(Options(**OPTIONS[op]))
     width: torch.dtype = getattr(torch, dtype)
@@ -131,7 +132,13 @@ def kernel_costs(
     else:
         kernels.append(("prepare", _prepare(on, size, forward=True)))
         kernels += [(f"forward {state}", _forward(on, size, state, keep=gradients)) for state in states]
-    if gradients:
+    if gradients and in_one:
+        last_first = states[::-1]
+        kernels.append(("rows again", _rows(on, size)))
+        kernels += [(f"replay {state}", _replay(on, size, state)) for state in last_first]
+        kernels.append(("reverse on Hopper", _reverse_in_one(on, size, states)))
+        kernels += [(f"gradients {state}", _gradients(on, size, state)) for state in last_first]
+    elif gradients:
         kernels.append(("prepare again", _prepare(on, size, forward=False)))
         for state in reversed(states):
             kernels += [
@@ -219,6 +226,17 @@ def _reverse(on: Switches, size: _Sizes, state: str) -> Chunk:
     return moved, (2 + (on.DELTA or predicts)) * size.through + matrices * size.mix
 
 
+def _reverse_in_one(on: Switches, size: _Sizes, states: Sequence[str]) -> Chunk:
+    # the warps of a state multiply as often as its own kernel: with A and N' before T, instead of all at once
+    operations = sum(_reverse(on, size, state)[1] for state in states)
+    # scores, again for each block of V
+    operations += size.V // HOPPER_COLUMNS * (1 + on.FIT) * size.score
+    # do and dv, r for where it was clipped, the solved systems
+    tiles = 2 + on.CLIPPED + len(states)
+    moved = 2 * size.k + tiles * size.v + ROWS * size.row + on.num_inverses * size.matrix
+    return moved + len(states) * size.state, operations
+
+
 def _gradients(on: Switches, size: _Sizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
     reads = on.DELTA or predicts
@@ -239,7 +257,8 @@ class Stored:
     bytes: float
     where: str
     """saved: from forward to backward. made again: of the forward pass, in the backward pass. scratch: what the
-    backward pass alone has. The last two are there for a slice at a time, and for one state after the other."""
+    backward pass alone has. The last two are there for a slice at a time, and for one state after the other (on Hopper
+    for both, and no C x C matrices)."""
 
 
 def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> list[Stored]:

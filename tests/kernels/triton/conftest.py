@@ -94,7 +94,7 @@ class Chip:
 
         inputs = meta_inputs(options, K, V, dtype, (num_sequences, num_tokens), num_heads, initial_state=initial_state)
         x = operands(inputs, options)
-        tiles = candidates(usual_tiles(x, Switches.of(options)))[candidate]
+        tiles = (known := candidates(usual_tiles(x, Switches.of(options))))[min(candidate, len(known) - 1)]
         S, R = inputs.initial_state or (None, None)
         o, S, R, saved = fused_forward(x, options, S, R, keep=keep, tiles=tiles)
         if keep and backward:

@@ -1,4 +1,4 @@
-"""The kernel that carries both states forward on Hopper: where it runs, that it fits, that it computes the same."""
+"""The kernels that carry both states on Hopper: where they run, that they fit, that they compute the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VALUE = Options(rule="delta", residual="value")
 MODELS = (RDN, RLA, GATED_DELTA_NET, LINEAR_ATTENTION, VALUE)
 HOPPER = Gpu(132, 227 * 1024, must_pipeline=False, has_descriptors=True, runs_gluon=True)
 # bytes of a thread's registers that do not fit; inverses spills most where keys are normalized
-MAX_SPILLED_BYTES = {"inverses": 208, "fused_forward": 160}
+MAX_SPILLED_BYTES = {"inverses": 208, "fused_forward": 160, "fused_reverse": 160}
 VARIANTS = [
     *((options, torch.bfloat16, keep, False) for options, keep in product(MODELS, (False, True))),
     (RDN, torch.float16, True, True),
@@ -54,6 +54,20 @@ def test_fits(chip: Chip, options: Options, dtype: torch.dtype, keep: bool, init
     chip.assert_fits(found, MAX_SPILLED_BYTES)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "dtype", "initial_state"),
+    [(options, dtype, initial_state) for options, dtype, keep, initial_state in VARIANTS if keep],
+    ids=name_of,
+)
+def test_the_reverse_pass_fits(chip: Chip, options: Options, dtype: torch.dtype, initial_state: bool) -> None:
+    chip.launch_sequence(options, 128, 128, dtype, initial_state=initial_state)
+    chip.launches = [launch for launch in chip.launches if launch.kernel.fn.__name__ == "fused_reverse_kernel"]
+    found = chip.usages()
+    assert len(found) == 1
+    chip.assert_fits(found, MAX_SPILLED_BYTES)
+
+
 def tiles_of(
     num_tokens: int = 2048,
     num_heads: int = 64,
@@ -77,13 +91,17 @@ def tiles_of(
     )
 
 
-def test_whole_chunks_go_forward_in_one_kernel() -> None:
+def test_whole_chunks_go_in_one_kernel() -> None:
     for dtype, V, delta in product((torch.bfloat16, torch.float16), (64, 128, 256), (False, True)):
         # few heads, too
         for num_tokens, num_heads in ((2048, 64), (2048, 1), (64, 6), (131072, 64)):
             tiles = tiles_of(num_tokens, num_heads, dtype=dtype, V=V, delta=delta)
             assert tiles.forward_in_one
-            assert all(other.forward_in_one and other.forward == tiles.forward for other in candidates(tiles))
+            assert tiles.reverse_in_one
+            for other in candidates(tiles):
+                assert other.forward_in_one
+                assert other.reverse_in_one
+                assert (other.forward, other.reverse_S) == (tiles.forward, tiles.reverse_S)
 
 
 def test_other_calls_have_a_pass_for_each_state() -> None:
@@ -101,7 +119,8 @@ def test_other_calls_have_a_pass_for_each_state() -> None:
         "no descriptors": tiles_of(gpu=replace(HOPPER, has_descriptors=False)),
     }
     assert others["segments"].segments > 1
-    assert not [name for name, tiles in others.items() if tiles.forward_in_one]
+    assert others["segments"].reverse_segments > 1
+    assert not [name for name, tiles in others.items() if tiles.forward_in_one or tiles.reverse_in_one]
 
 
 @pytest.mark.gpu
@@ -140,3 +159,35 @@ def test_the_same_as_a_pass_for_each_state(options: Options, V: int, initial_sta
         for _ in range(4):
             again = run(usual, keep=keep)
             assert all(torch.equal(one, other) for one, other in zip(again, got, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("V", [64, 128, 256])
+@pytest.mark.parametrize("options", MODELS, ids=describe)
+def test_the_same_backward_as_a_pass_for_each_state(options: Options, V: int) -> None:
+    """But for rounding, and each time with the same bits."""
+    from rla_exp.kernels.triton.call import usual_tiles
+    from rla_exp.kernels.triton.launch import fused_backward, fused_forward
+    from rla_exp.kernels.triton.operator import operands
+    from rla_exp.kernels.triton.plan import Switches
+
+    scenario = Scenario(name="whole", lengths=(320,), num_heads=3, initial_state=True)
+    case = Case(scenario=scenario, options=options, K=128, V=V, dtype=torch.bfloat16)
+    inputs = make_problem(case, torch.device("cuda", 0))
+    x = operands(inputs, options)
+    usual = usual_tiles(x, Switches.of(options))
+    if not usual.reverse_in_one:
+        pytest.skip("this GPU has a pass for each state")
+
+    @torch.no_grad()
+    def run(tiles: Tiles) -> list[Tensor]:
+        o, dS, dR, saved = fused_forward(x, options, *(inputs.initial_state or (None, None)), keep=True)
+        found = fused_backward(x, options, saved, o, dS, dR, tiles=tiles)
+        return [y.double() for y in found if y is not None]
+
+    got = run(usual)
+    for ours, reference in zip(got, run(replace(usual, reverse_in_one=False)), strict=True):
+        assert (ours - reference).norm() <= 8e-3 * reference.norm()
+    for _ in range(4):
+        assert all(torch.equal(one, other) for one, other in zip(run(usual), got, strict=True))

@@ -39,10 +39,11 @@ from rla_exp.kernels.triton.hopper.reverse_layout import (
     DONE,
     GATES_READY,
     KEYS_READY,
-    LATE_READY,
     LEFT_DV,
     LEFT_SOLVED_R,
     LEFT_SOLVED_S,
+    REST_FREE,
+    REST_READY,
     SCORES_PREDICT,
     SCORES_R,
     SCORES_R_FREE,
@@ -54,7 +55,6 @@ from rla_exp.kernels.triton.hopper.reverse_layout import (
     SOLVED_FREE,
     SOLVED_READY,
 )
-from rla_exp.kernels.triton.hopper.reverse_loads import ask_for_first, ask_for_next
 
 
 @gluon.jit
@@ -71,7 +71,6 @@ def largest_scale(gates, slot, DELTA: gl.constexpr, PREDICTED: gl.constexpr, SEC
 @gluon.jit
 def carry_gradient(
     d_state,
-    tiles,
     stored,
     shared,
     sizes,
@@ -86,8 +85,11 @@ def carry_gradient(
     TURNS: gl.constexpr,
     SECOND: gl.constexpr,
 ):
-    """Of S, or (SECOND) of R, whose solution goes to the warps of S: what R was fed came from S."""
-    keys, late, scores, leaving, after, gates, barriers = shared
+    """Of S, or (SECOND) of R, whose solution [BV, C] goes to the warps of S: what R was fed came from S.
+
+    The gradient is transposed, [BV, K], as are states in the forward pass.
+    """
+    keys, rest, scores, leaving, after, gates, barriers = shared
     after_tiles, solved_tiles, dv_tiles = stored
     token, chunks, k_at, v0, v_at, H, at, inverse_at = sizes
     dtype: gl.constexpr = keys.dtype
@@ -102,14 +104,11 @@ def carry_gradient(
     # tiles leave in turn: the place of the next one is that of the earliest under way
     UNDER_WAY: gl.constexpr = 1 if SECOND else 2
     zeros = gl.zeros([BV, C], gl.float32, SQUARE)
-    if not SECOND:
-        # these warps are the last to be done with a chunk
-        ask_for_first(tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)
     dS = load_state(d_state, V, True)
     for j in range(chunks):
         slot = j % SLOTS
         turn = j % TURNS
-        k_tile = keys.index(SLOTS + slot)
+        k_tile = keys.index(slot)
         mbarrier.wait(barriers.index(KEYS_READY + slot), (j // SLOTS) & 1)
         dS_low = gl.convert_layout(dS.to(dtype), LEFT_OF_STATE)
         lam = warpgroup_mma(dS_low, k_tile.permute((1, 0)), zeros, use_acc=False, is_async=True)
@@ -117,11 +116,11 @@ def carry_gradient(
         after.index(1 if SECOND else 0).permute((1, 0)).store(dS.to(dtype))
         fence_async_shared()
         store_async(after_tiles, [(at - j * H) * K, v0], after.index(1 if SECOND else 0))
-        mbarrier.wait(barriers.index(LATE_READY + turn), (j // TURNS) & 1)
+        mbarrier.wait(barriers.index(REST_READY + turn), (j // TURNS) & 1)
         mbarrier.wait(barriers.index(GATES_READY + slot), (j // SLOTS) & 1)
         lam, dS = warpgroup_mma_wait(0, [lam, dS])
         lam *= gate(gates, slot, GET, BY_COLUMN)[None, :]
-        do_tile = late.index(turn).permute((1, 0))
+        do_tile = rest.index(turn).permute((1, 0))
         read = gate(gates, slot, READ_R if SECOND else READ_S, BY_COLUMN)
         kept = gate(gates, slot, DECAY, gl.SliceLayout(1, STATE))
         if FLOAT16:
@@ -133,7 +132,9 @@ def carry_gradient(
             read *= gate(gates, slot, GAMMA, BY_COLUMN)
         d_read = do_tile.load(SQUARE).to(gl.float32) * read[None, :]
         dS *= kept[:, None]
-        dS = warpgroup_mma(gl.convert_layout(d_read.to(dtype), LEFT_OF_STATE), keys.index(slot), dS, is_async=True)
+        dS = warpgroup_mma(
+            gl.convert_layout(d_read.to(dtype), LEFT_OF_STATE), keys.index(SLOTS + turn), dS, is_async=True
+        )
         mbarrier.wait(barriers.index(SCORES_READY), j & 1)
         lam = warpgroup_mma(do_tile, scores.index(SCORES), lam, is_async=True)
         if FOLLOWS:
@@ -143,7 +144,7 @@ def carry_gradient(
             back *= -gate(gates, slot, GAMMA, BY_COLUMN)[None, :]
             if CLIPPED:
                 # R was fed r = clip(v - P), which the clip lets through or not
-                r = late.index(TURNS + turn).permute((1, 0)).load(SQUARE).to(gl.float32)
+                r = rest.index(TURNS + turn).permute((1, 0)).load(SQUARE).to(gl.float32)
                 back = gl.where(gl.abs(r) > bound, 0.0, back)
             back = back.to(dtype)
             if PREDICTED:
@@ -152,8 +153,11 @@ def carry_gradient(
         mbarrier.arrive(barriers.index(SCORES_FREE), count=1)
         if DELTA:
             lam_low = as_left(lam, dtype)
-            lam = warpgroup_mma(lam_low, late.index(SYSTEM * TURNS + turn), zeros, use_acc=False, is_async=True)
+            lam = warpgroup_mma(lam_low, rest.index(SYSTEM * TURNS + turn), zeros, use_acc=False, is_async=True)
             lam = warpgroup_mma_wait(0, [lam])
+        if not SECOND:
+            # nobody reads the chunk's tiles any more but k: R's solution came after its last product with them
+            mbarrier.arrive(barriers.index(REST_FREE + turn), count=1)
         tma.store_wait(UNDER_WAY)
         if SECOND:
             mbarrier.wait(barriers.index(SOLVED_FREE), (j - 1) & 1, pred=j >= 1)
@@ -188,7 +192,5 @@ def carry_gradient(
         if FLOAT16:
             dS *= largest
         mbarrier.arrive(barriers.index(DONE + slot), count=1)
-        if not SECOND:
-            ask_for_next(j, tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)
     store_state(d_state, dS, V)
     tma.store_wait(0)

@@ -6,7 +6,8 @@ from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared,
 
 from rla_exp.kernels.triton.hopper.gradient_states import carry_gradient
 from rla_exp.kernels.triton.hopper.layout import BV, PART, PARTS, C, K
-from rla_exp.kernels.triton.hopper.reverse_layout import BARRIERS, DONE, LATE_READY
+from rla_exp.kernels.triton.hopper.reverse_layout import BARRIERS, DONE, REST_READY
+from rla_exp.kernels.triton.hopper.reverse_loads import ask_for_tiles
 from rla_exp.kernels.triton.hopper.scores import make_scores
 
 
@@ -51,15 +52,15 @@ def fused_reverse_kernel(
     dtype: gl.constexpr = dv_tiles.dtype
     TILE: gl.constexpr = gl.NVMMASharedLayout(128, 16)
     ROW: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
-    # chunks whose q, k and gates, and whose other tiles, are in shared memory at a time
-    SLOTS: gl.constexpr = 2 if DELTA and RESIDUAL else 3
-    TURNS: gl.constexpr = 2 if RESIDUAL else 3
+    # chunks whose k and gates, and whose other tiles, are in shared memory at a time
+    SLOTS: gl.constexpr = 2 if RESIDUAL else 3
+    TURNS: gl.constexpr = 2 if DELTA and RESIDUAL else 3
     SYSTEMS: gl.constexpr = (2 if RESIDUAL else 1) if DELTA else 0
     STATES: gl.constexpr = 2 if RESIDUAL else 1
 
-    keys = gl.allocate_shared_memory(dtype, [2 * SLOTS, C, K], TILE)
-    LATE: gl.constexpr = (2 if CLIPPED else 1) + SYSTEMS
-    late = gl.allocate_shared_memory(dtype, [LATE * TURNS, C, BV], TILE)
+    keys = gl.allocate_shared_memory(dtype, [SLOTS + TURNS, C, K], TILE)
+    SQUARES: gl.constexpr = (2 if CLIPPED else 1) + SYSTEMS
+    rest = gl.allocate_shared_memory(dtype, [SQUARES * TURNS, C, BV], TILE)
     scores = gl.allocate_shared_memory(dtype, [3 if FIT else STATES, C, C], TILE)
     leaving = gl.allocate_shared_memory(dtype, [1 + STATES, C, BV], TILE)
     after = gl.allocate_shared_memory(dtype, [STATES, K, BV], TILE)
@@ -67,11 +68,11 @@ def fused_reverse_kernel(
     barriers = gl.allocate_shared_memory(gl.int64, [BARRIERS, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(BARRIERS):
         # a chunk is done when S and R are
-        mbarrier.init(barriers.index(i), count=STATES if i >= DONE and i < LATE_READY else 1)
+        mbarrier.init(barriers.index(i), count=STATES if i >= DONE and i < REST_READY else 1)
     fence_async_shared()
 
     tiles = (q_tiles, k_tiles, do_tiles, r_tiles, inverse_tiles)
-    shared = (keys, late, scores, leaving, after, gates, barriers)
+    shared = (keys, rest, scores, leaving, after, gates, barriers)
     # of the last chunk
     at = (n * LS + LS - 1) * H + h
     inverse_at = (n * (T // C) + J0 + LS - 1) * H + h
@@ -90,7 +91,6 @@ def fused_reverse_kernel(
                     carry_gradient,
                     (
                         d_R,
-                        tiles,
                         stored_R,
                         shared,
                         sizes,
@@ -108,13 +108,12 @@ def fused_reverse_kernel(
                 ),
                 (
                     make_scores,
-                    (rows, shared, sizes_of_scores, RESIDUAL, FIT, SUM, DECAYED, NORMALIZE, SLOTS),
+                    (rows, shared, sizes_of_scores, RESIDUAL, FIT, SUM, DECAYED, NORMALIZE, SLOTS, TURNS),
                 ),
                 (
                     carry_gradient,
                     (
                         d_S,
-                        tiles,
                         stored_S,
                         shared,
                         sizes,
@@ -130,9 +129,10 @@ def fused_reverse_kernel(
                         False,
                     ),
                 ),
+                (ask_for_tiles, (tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)),
             ],
-            [4, 4],
-            [112, 208],
+            [4, 4, 1],
+            [128, 192, 24],
         )
     else:
         gl.warp_specialize(
@@ -141,7 +141,6 @@ def fused_reverse_kernel(
                     carry_gradient,
                     (
                         d_S,
-                        tiles,
                         stored_S,
                         shared,
                         sizes,
@@ -159,9 +158,10 @@ def fused_reverse_kernel(
                 ),
                 (
                     make_scores,
-                    (rows, shared, sizes_of_scores, RESIDUAL, FIT, SUM, DECAYED, NORMALIZE, SLOTS),
+                    (rows, shared, sizes_of_scores, RESIDUAL, FIT, SUM, DECAYED, NORMALIZE, SLOTS, TURNS),
                 ),
+                (ask_for_tiles, (tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)),
             ],
-            [4],
-            [152],
+            [4, 1],
+            [152, 24],
         )

@@ -24,12 +24,14 @@ from rla_exp.kernels.triton.hopper.layout import (
     SQUARE,
     C,
     gate,
+    here,
 )
 from rla_exp.kernels.triton.hopper.mixes import decays, load_gates
 from rla_exp.kernels.triton.hopper.reverse_layout import (
     DONE,
     GATES_READY,
     KEYS_READY,
+    REST_READY,
     SCORES_PREDICT,
     SCORES_R,
     SCORES_R_FREE,
@@ -51,13 +53,12 @@ def make_scores(
     DECAYED: gl.constexpr,
     NORMALIZE: gl.constexpr,
     SLOTS: gl.constexpr,
+    TURNS: gl.constexpr,
 ):
     """A, A_s and N', each [reader, key]; T_b is not multiplied into them: the states' warps do that at once for all."""
-    keys, late, scores, leaving, after, gates, barriers = shared
+    keys, rest, scores, leaving, after, gates, barriers = shared
     chunks, at, H, scale = sizes
     dtype: gl.constexpr = keys.dtype
-    row = gl.arange(0, C, BY_ROW)
-    column = gl.arange(0, C, BY_COLUMN)
     zeros = gl.zeros([C, C], gl.float32, SQUARE)
 
     of_chunk = load_gates(rows, at)
@@ -71,9 +72,13 @@ def make_scores(
         at -= 0 if j + 1 == chunks else H
         of_chunk = load_gates(rows, at)
 
-        k_tile = keys.index(SLOTS + slot)
+        row = here(gl.arange(0, C, BY_ROW))
+        column = here(gl.arange(0, C, BY_COLUMN))
+        turn = j % TURNS
+        k_tile = keys.index(slot)
         mbarrier.wait(barriers.index(KEYS_READY + slot), (j // SLOTS) & 1)
-        QK = warpgroup_mma(keys.index(slot), k_tile.permute((1, 0)), zeros, use_acc=False, is_async=True)
+        mbarrier.wait(barriers.index(REST_READY + turn), (j // TURNS) & 1)
+        QK = warpgroup_mma(keys.index(SLOTS + turn), k_tile.permute((1, 0)), zeros, use_acc=False, is_async=True)
         of_key = gate(gates, slot, G_ROW, BY_COLUMN) * LOG2E
         QK = warpgroup_mma_wait(0, [QK])
         if NORMALIZE:
