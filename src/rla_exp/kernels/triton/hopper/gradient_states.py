@@ -42,6 +42,7 @@ from rla_exp.kernels.triton.hopper.reverse_layout import (
     LEFT_DV,
     LEFT_SOLVED_R,
     LEFT_SOLVED_S,
+    REST_FREE,
     REST_READY,
     SCORES_PREDICT,
     SCORES_R,
@@ -54,7 +55,6 @@ from rla_exp.kernels.triton.hopper.reverse_layout import (
     SOLVED_FREE,
     SOLVED_READY,
 )
-from rla_exp.kernels.triton.hopper.reverse_loads import ask_for_first, ask_for_keys, ask_for_rest
 
 
 @gluon.jit
@@ -71,7 +71,6 @@ def largest_scale(gates, slot, DELTA: gl.constexpr, PREDICTED: gl.constexpr, SEC
 @gluon.jit
 def carry_gradient(
     d_state,
-    tiles,
     stored,
     shared,
     sizes,
@@ -86,7 +85,10 @@ def carry_gradient(
     TURNS: gl.constexpr,
     SECOND: gl.constexpr,
 ):
-    """Of S, or (SECOND) of R, whose solution goes to the warps of S: what R was fed came from S."""
+    """Of S, or (SECOND) of R, whose solution [BV, C] goes to the warps of S: what R was fed came from S.
+
+    The gradient is transposed, [BV, K], as are states in the forward pass.
+    """
     keys, rest, scores, leaving, after, gates, barriers = shared
     after_tiles, solved_tiles, dv_tiles = stored
     token, chunks, k_at, v0, v_at, H, at, inverse_at = sizes
@@ -102,9 +104,6 @@ def carry_gradient(
     # tiles leave in turn: the place of the next one is that of the earliest under way
     UNDER_WAY: gl.constexpr = 1 if SECOND else 2
     zeros = gl.zeros([BV, C], gl.float32, SQUARE)
-    if not SECOND:
-        # these warps are the last to be done with a chunk
-        ask_for_first(tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)
     dS = load_state(d_state, V, True)
     for j in range(chunks):
         slot = j % SLOTS
@@ -156,6 +155,9 @@ def carry_gradient(
             lam_low = as_left(lam, dtype)
             lam = warpgroup_mma(lam_low, rest.index(SYSTEM * TURNS + turn), zeros, use_acc=False, is_async=True)
             lam = warpgroup_mma_wait(0, [lam])
+        if not SECOND:
+            # nobody reads the chunk's tiles any more but k: R's solution came after its last product with them
+            mbarrier.arrive(barriers.index(REST_FREE + turn), count=1)
         tma.store_wait(UNDER_WAY)
         if SECOND:
             mbarrier.wait(barriers.index(SOLVED_FREE), (j - 1) & 1, pred=j >= 1)
@@ -164,10 +166,6 @@ def carry_gradient(
         if SECOND:
             mbarrier.arrive(barriers.index(SOLVED_READY), count=1)
         store_async(solved_tiles, [(at - j * H) * C, v0], leaving.index(LEFT_SOLVED))
-        if not SECOND:
-            # nobody reads them any more: R's solution came after its last product with them
-            if j + TURNS < chunks:
-                ask_for_rest(j + TURNS, tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)
         d_value = lam * gate(gates, slot, GAMMA if SECOND else BETA, BY_COLUMN)[None, :]
         if DELTA or PREDICTED:
             d_at_k = zeros
@@ -194,9 +192,5 @@ def carry_gradient(
         if FLOAT16:
             dS *= largest
         mbarrier.arrive(barriers.index(DONE + slot), count=1)
-        if not SECOND:
-            mbarrier.wait(barriers.index(DONE + slot), (j // SLOTS) & 1)
-            if j + SLOTS < chunks:
-                ask_for_keys(j + SLOTS, tiles, sizes, shared, SLOTS)
     store_state(d_state, dS, V)
     tma.store_wait(0)

@@ -7,6 +7,7 @@ from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared,
 from rla_exp.kernels.triton.hopper.gradient_states import carry_gradient
 from rla_exp.kernels.triton.hopper.layout import BV, PART, PARTS, C, K
 from rla_exp.kernels.triton.hopper.reverse_layout import BARRIERS, DONE, REST_READY
+from rla_exp.kernels.triton.hopper.reverse_loads import ask_for_tiles
 from rla_exp.kernels.triton.hopper.scores import make_scores
 
 
@@ -90,7 +91,6 @@ def fused_reverse_kernel(
                     carry_gradient,
                     (
                         d_R,
-                        tiles,
                         stored_R,
                         shared,
                         sizes,
@@ -114,7 +114,6 @@ def fused_reverse_kernel(
                     carry_gradient,
                     (
                         d_S,
-                        tiles,
                         stored_S,
                         shared,
                         sizes,
@@ -130,9 +129,10 @@ def fused_reverse_kernel(
                         False,
                     ),
                 ),
+                (ask_for_tiles, (tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)),
             ],
-            [4, 4],
-            [112, 208],
+            [4, 4, 1],
+            [128, 192, 24],
         )
     else:
         gl.warp_specialize(
@@ -141,7 +141,6 @@ def fused_reverse_kernel(
                     carry_gradient,
                     (
                         d_S,
-                        tiles,
                         stored_S,
                         shared,
                         sizes,
@@ -161,7 +160,8 @@ def fused_reverse_kernel(
                     make_scores,
                     (rows, shared, sizes_of_scores, RESIDUAL, FIT, SUM, DECAYED, NORMALIZE, SLOTS, TURNS),
                 ),
+                (ask_for_tiles, (tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)),
             ],
-            [4],
-            [152],
+            [4, 1],
+            [152, 24],
         )

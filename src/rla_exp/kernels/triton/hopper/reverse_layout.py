@@ -21,6 +21,7 @@ SCORES_R_READY = gl.constexpr(14)
 SCORES_R_FREE = gl.constexpr(15)
 SOLVED_READY = gl.constexpr(16)
 SOLVED_FREE = gl.constexpr(17)
-BARRIERS = gl.constexpr(18)
+REST_FREE = gl.constexpr(18)
+BARRIERS = gl.constexpr(21)
 SMALLEST = gl.constexpr(2.0**-40)
 """Below this a row of float16 counts as nothing."""

@@ -8,7 +8,7 @@ from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 
 from rla_exp.kernels.triton.hopper.layout import BV, C, K
 from rla_exp.kernels.triton.hopper.loads import load_async
-from rla_exp.kernels.triton.hopper.reverse_layout import KEYS_READY, REST_READY
+from rla_exp.kernels.triton.hopper.reverse_layout import DONE, KEYS_READY, REST_FREE, REST_READY
 
 
 @gluon.jit
@@ -56,7 +56,7 @@ def ask_for_rest(
 
 
 @gluon.jit
-def ask_for_first(
+def ask_for_tiles(
     tiles,
     sizes,
     shared,
@@ -66,11 +66,19 @@ def ask_for_first(
     SLOTS: gl.constexpr,
     TURNS: gl.constexpr,
 ):
-    """What there is room for before any chunk is done."""
+    """All of a program, one warp's work: what there is room for at first, then whenever a place is free again."""
     chunks = sizes[1]
+    barriers = shared[6]
     for j in gl.static_range(max(SLOTS, TURNS)):
         if j < chunks:
             if j < SLOTS:
                 ask_for_keys(j, tiles, sizes, shared, SLOTS)
             if j < TURNS:
                 ask_for_rest(j, tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)
+    for j in range(chunks):
+        mbarrier.wait(barriers.index(REST_FREE + j % TURNS), (j // TURNS) & 1)
+        if j + TURNS < chunks:
+            ask_for_rest(j + TURNS, tiles, sizes, shared, DELTA, RESIDUAL, CLIPPED, SLOTS, TURNS)
+        mbarrier.wait(barriers.index(DONE + j % SLOTS), (j // SLOTS) & 1)
+        if j + SLOTS < chunks:
+            ask_for_keys(j + SLOTS, tiles, sizes, shared, SLOTS)
