@@ -14,4 +14,7 @@ States and what is multiplied with them are transposed: what multiplies from the
 product before, in the registers where it is, and needs neither shared memory nor a barrier. The groups wait for one
 another at barriers in shared memory (`layout.py`, `reverse_layout.py`). Written in Gluon, part of Triton, which leaves
 to its kernels what Triton decides by itself: which warps do what, where tensors lie, and when a product is waited for.
+
+The gradients of q, k and the gates (`gradients.py`, with `slots.py`, `inside.py` and `through.py`) have one group of
+warps and one state a launch: chunk by chunk, all that the next chunk needs is asked for as soon as there is a place.
 """
