@@ -11,8 +11,9 @@ from triton.runtime.interpreter import InterpreterBuilder
 
 from rla_exp.bench.cases import OPTIONS
 from rla_exp.kernels.options import Options
+from rla_exp.kernels.triton.backward import fused_backward
 from rla_exp.kernels.triton.call import Operands
-from rla_exp.kernels.triton.launch import fused_backward, fused_forward
+from rla_exp.kernels.triton.launch import fused_forward
 
 C, K, V = 64, 32, 32
 done = 0

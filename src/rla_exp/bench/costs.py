@@ -117,8 +117,9 @@ def kernel_costs(
     """Of the kernels of a forward pass, or with `gradients` of forward and backward, in the order they run.
 
     Args:
-        in_one: the forward pass by the kernel for Hopper, in 16 bits with K = 128. Triton's interpreter does not run
-            that one: its products are counted by hand, those of all others are compared with what the interpreter does.
+        in_one: both passes by the kernels for Hopper, in 16 bits with K = 128 and V = 64 or 128. Triton's
+            interpreter does not run these: their products are counted by hand, those of all others are compared with
+            what the interpreter does.
     """
     on = Switches.of(Options(**OPTIONS[op]))
     width: torch.dtype = getattr(torch, dtype)
@@ -131,11 +132,17 @@ def kernel_costs(
     else:
         kernels.append(("prepare", _prepare(on, size, forward=True)))
         kernels += [(f"forward {state}", _forward(on, size, state, keep=gradients)) for state in states]
-    if gradients:
+    if gradients and in_one:
+        last_first = states[::-1]
+        kernels.append(("rows again", _rows(on, size)))
+        kernels += [(f"replay {state} on Hopper", _replay(on, size, reads=on.DELTA)) for state in last_first]
+        kernels.append(("reverse on Hopper", _reverse_in_one(on, size, states)))
+        kernels += [(f"gradients {state} on Hopper", _gradients_in_one(on, size, state)) for state in last_first]
+    elif gradients:
         kernels.append(("prepare again", _prepare(on, size, forward=False)))
         for state in reversed(states):
             kernels += [
-                (f"replay {state}", _replay(on, size, state)),
+                (f"replay {state}", _replay(on, size, reads=on.DELTA or _predicts(on, state))),
                 (f"reverse {state}", _reverse(on, size, state)),
                 (f"gradients {state}", _gradients(on, size, state)),
             ]
@@ -203,8 +210,7 @@ def _forward_in_one(on: Switches, size: _Sizes, states: Sequence[str], *, keep: 
     return moved + keep * len(states) * size.checkpoint, operations
 
 
-def _replay(on: Switches, size: _Sizes, state: str) -> Chunk:
-    reads = on.DELTA or _predicts(on, state)
+def _replay(on: Switches, size: _Sizes, *, reads: bool) -> Chunk:
     moved = size.k + (1 + reads) * size.v + 3 * size.row + on.DELTA * size.matrix + size.checkpoint + size.state
     return moved, (1 + reads) * size.through + on.DELTA * size.mix
 
@@ -219,6 +225,17 @@ def _reverse(on: Switches, size: _Sizes, state: str) -> Chunk:
     return moved, (2 + (on.DELTA or predicts)) * size.through + matrices * size.mix
 
 
+def _reverse_in_one(on: Switches, size: _Sizes, states: Sequence[str]) -> Chunk:
+    # the warps of a state multiply as often as its own kernel: with A and N' before T, instead of all at once
+    operations = sum(_reverse(on, size, state)[1] for state in states)
+    # scores, again for each block of V
+    operations += size.V // HOPPER_COLUMNS * (1 + on.FIT) * size.score
+    # do and dv, r for where it was clipped, the solved systems
+    tiles = 2 + on.CLIPPED + len(states)
+    moved = 2 * size.k + tiles * size.v + ROWS * size.row + on.num_inverses * size.matrix
+    return moved + len(states) * size.state, operations
+
+
 def _gradients(on: Switches, size: _Sizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
     reads = on.DELTA or predicts
@@ -231,6 +248,19 @@ def _gradients(on: Switches, size: _Sizes, state: str) -> Chunk:
     return moved, (3 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
 
 
+def _gradients_in_one(on: Switches, size: _Sizes, state: str) -> Chunk:
+    predicts = _predicts(on, state)
+    reads = on.DELTA or predicts
+    adds = on.RESIDUAL and state == "S"
+    # do, value, the solved system; what the state holds at k; what goes back from R to S
+    tiles = 3 + on.DELTA + (predicts if state == "S" else on.RESIDUAL)
+    rows = 3 + 2 * on.NORMALIZE + 2 + adds
+    moved = (4 + 2 * adds) * size.k + tiles * size.v + 2 * size.state + on.DELTA * size.matrix + rows * size.row
+    mixes = 1 + 2 * on.DELTA + predicts
+    # what the state gets is multiplied with its gradient once, for dk and for what decays
+    return moved, (2 + on.DELTA + predicts) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
+
+
 @dataclass(frozen=True)
 class Stored:
     """Something kept or made again, in bytes a token and head."""
@@ -239,7 +269,8 @@ class Stored:
     bytes: float
     where: str
     """saved: from forward to backward. made again: of the forward pass, in the backward pass. scratch: what the
-    backward pass alone has. The last two are there for a slice at a time, and for one state after the other."""
+    backward pass alone has. The last two are there for a slice at a time, and for one state after the other (on Hopper
+    for both, and no C x C matrices)."""
 
 
 def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> list[Stored]:

@@ -90,15 +90,16 @@ class Chip:
         candidate: int = 0,
     ) -> None:
         """A forward pass, and where it keeps what that needs a backward pass."""
+        from rla_exp.kernels.triton.backward import fused_backward
         from rla_exp.kernels.triton.call import usual_tiles
-        from rla_exp.kernels.triton.launch import fused_backward, fused_forward
+        from rla_exp.kernels.triton.launch import fused_forward
         from rla_exp.kernels.triton.operator import operands
         from rla_exp.kernels.triton.plan import Switches
         from rla_exp.kernels.triton.tiles import candidates
 
         inputs = meta_inputs(options, K, V, dtype, (num_sequences, num_tokens), num_heads, initial_state=initial_state)
         x = operands(inputs, options)
-        tiles = candidates(usual_tiles(x, Switches.of(options)))[candidate]
+        tiles = (known := candidates(usual_tiles(x, Switches.of(options))))[min(candidate, len(known) - 1)]
         S, R = inputs.initial_state or (None, None)
         o, S, R, saved = fused_forward(x, options, S, R, keep=keep, tiles=tiles)
         if keep and backward:

@@ -15,7 +15,7 @@ import torch
 from rla_exp.kernels import State
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options
-from rla_exp.kernels.triton import launch, operator, plan, tiles
+from rla_exp.kernels.triton import backward, launch, operator, plan, tiles
 from rla_exp.kernels.triton.call import usual_tiles
 from rla_exp.kernels.triton.descriptors import Loads
 from rla_exp.kernels.triton.step import triton_step
@@ -69,7 +69,7 @@ def test_float16(options: Options) -> None:
 def test_candidates_for_the_tiles(candidate: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With 80 columns of V narrow blocks are several, and the last one is not full."""
     taken: list[int] = []
-    run = launch.fused_backward
+    run = backward.fused_backward
 
     def fused_backward(*arguments: Any, tiles: Tiles | None) -> Any:
         assert tiles is not None
@@ -99,7 +99,7 @@ def test_whole_chunks(options: Options, initial_state: bool, monkeypatch: pytest
 
 @pytest.mark.parametrize("options", [RDN, RLA], ids=describe)
 def test_whole_chunks_in_slices(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (plan, launch):
+    for module in (plan, launch, backward):
         monkeypatch.setattr(module, "CHECKPOINT_EVERY", 1)
     monkeypatch.setattr(plan, "SCRATCH_BYTES", 1)
     check(options, lengths=(192,), K=128, V=64, batch_size=2, dtype=torch.float16)
@@ -167,7 +167,7 @@ def test_absent_gates_and_near_collinear_keys() -> None:
 @pytest.mark.parametrize("lengths", [(100,), (70, 33)], ids=str)
 def test_many_checkpoints_and_slices(monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, ...]) -> None:
     """What otherwise takes thousands of tokens: states stored in between, and a backward pass in pieces."""
-    for module in (plan, launch):
+    for module in (plan, launch, backward):
         monkeypatch.setattr(module, "CHECKPOINT_EVERY", 1)
     monkeypatch.setattr(plan, "SCRATCH_BYTES", 1)
     check(RDN, lengths=lengths)
@@ -184,7 +184,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
         return taken[-1]
 
     def cut(count: int, *, every: int = 1) -> list[tuple[int, int]]:
-        for module in (plan, launch, tiles):
+        for module in (plan, launch, backward, tiles):
             monkeypatch.setattr(module, "CHECKPOINT_EVERY", every)
         monkeypatch.setattr(tiles, "may_cut", lambda *_, **__: True)
         monkeypatch.setattr(tiles, "choose_segments", lambda *_: count)

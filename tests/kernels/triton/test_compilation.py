@@ -22,13 +22,22 @@ pytest.importorskip("triton", reason="triton exists for Linux only")
 from rla_exp.kernels.triton.combine import combine_kernel
 from rla_exp.kernels.triton.convolution import convolve, convolve_backward
 from rla_exp.kernels.triton.forward import forward_kernel
+from rla_exp.kernels.triton.reverse import reverse_kernel
 
 CAPABILITIES = (80, 90, 100)
 # bytes of a thread's registers that do not fit, by chip and kernel; kernels not named do not spill. On sm_80 ptxas
 # gives up on one kernel and keeps next to nothing in registers.
 MAX_SPILLED_BYTES = {
     80: {"inverses": 160, "prepare": 664, "forward": 512, "reverse": 192, "gradients": 2376},
-    90: {"inverses": 136, "fused_forward": 160, "forward": 392, "reverse": 192, "gradients": 448},
+    90: {
+        "inverses": 136,
+        "fused_forward": 160,
+        "fused_reverse": 160,
+        "fused_gradients": 384,
+        "forward": 392,
+        "reverse": 192,
+        "gradients": 448,
+    },
     100: {"inverses": 192, "prepare": 40, "forward": 512, "replay": 192, "reverse": 520, "gradients": 296},
 }
 
@@ -79,29 +88,29 @@ def assert_fits(chip: Chip, found: list[Usage]) -> None:
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_all_kernels_of_rdn(capability: int, chip: Chip) -> None:
     chip.of(capability)
-    # with few heads programs take fewer columns; of whole chunks Hopper has one kernel forward, and describes tiles
+    # with few heads programs take fewer columns; of whole chunks Hopper has kernels of its own, and describes tiles
     for num_sequences, num_tokens in ((1, 2048), (8, 2048), (8, 2000)) if capability == 90 else ((8, 2048),):
         chip.launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences, num_tokens=num_tokens)
     chip.launch_step(RDN, 128, 128, torch.bfloat16)
     found = chip.usages()
     names = {usage.kernel for usage in found}
     expected = {"forward", "gradients", "inverses", "prepare", "replay", "reverse", "step"}
-    assert names == expected | ({"fused_forward", "rows"} if capability == 90 else set())
+    assert names == expected | (
+        {"fused_forward", "fused_reverse", "fused_gradients", "rows"} if capability == 90 else set()
+    )
     assert_fits(chip, found)
 
 
 @pytest.mark.slow
-def test_each_state_forward_on_hopper(chip: Chip) -> None:
-    """What an older assembler leaves to pass forward, tiles described: its choices, with few heads and with many."""
+def test_each_state_on_hopper(chip: Chip) -> None:
+    """What an older assembler leaves to pass along the sequence, tiles described: its choices, few heads and many."""
     chip.of(90, runs_gluon=False)
     for num_sequences, candidate in product((1, 8), (0, *CANDIDATES)):
-        chip.launch_sequence(
-            RDN, 128, 128, torch.bfloat16, backward=False, num_sequences=num_sequences, candidate=candidate
-        )
-    chip.launches = [launch for launch in chip.launches if launch.kernel is forward_kernel]
+        chip.launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences, candidate=candidate)
+    chip.launches = [launch for launch in chip.launches if launch.kernel in (forward_kernel, reverse_kernel)]
     found = chip.usages()
     # of S and of R: blocks of 16, 32 and 64 columns with three stages, of 32 and 64 with two
-    assert len(found) == 10
+    assert sorted(usage.kernel for usage in found) == ["forward"] * 10 + ["reverse"] * 10
     assert_fits(chip, found)
 
 
@@ -121,21 +130,23 @@ def test_the_convolution(capability: int, chip: Chip) -> None:
 @pytest.mark.slow
 def test_candidates_for_the_tiles(chip: Chip) -> None:
     """What autotuning may choose on Hopper, with many heads and with few."""
-    for num_sequences in (1, 8):
-        chip.launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences)
-    usual = list(chip.launches)
-    for num_sequences, candidate in product((1, 8), CANDIDATES):
-        chip.launch_sequence(RDN, 128, 128, torch.bfloat16, num_sequences=num_sequences, candidate=candidate)
-    found = chip.usages(but=usual)
-    # the one kernel forward has no choice
-    assert {usage.kernel for usage in found} == {"gradients", "reverse"}
-    assert_fits(chip, found)
+    for V in (128, 256):
+        chip.launches.clear()
+        for num_sequences in (1, 8):
+            chip.launch_sequence(RDN, 128, V, torch.bfloat16, num_sequences=num_sequences)
+        usual = list(chip.launches)
+        for num_sequences, candidate in product((1, 8), CANDIDATES):
+            chip.launch_sequence(RDN, 128, V, torch.bfloat16, num_sequences=num_sequences, candidate=candidate)
+        found = chip.usages(but=usual)
+        # the kernels for Hopper have no choice; gradients of wide values are not among them
+        assert {usage.kernel for usage in found} == ({"gradients"} if V == 256 else set())
+        assert_fits(chip, found)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_segments_of_rdn(capability: int, chip: Chip) -> None:
-    """What a long sequence of few heads needs beyond the kernels above: 9 variants on Hopper, 6 elsewhere."""
+    """What a long sequence of few heads needs beyond the kernels above: 12 variants on Hopper, 6 elsewhere."""
     chip.of(capability)
     chip.launch_sequence(RDN, 128, 128, torch.bfloat16)
     usual = list(chip.launches)
@@ -145,7 +156,7 @@ def test_segments_of_rdn(capability: int, chip: Chip) -> None:
         chip.launches = [x for x in cut if x.arguments.get("EFFECT") or x.kernel is combine_kernel]
     found = chip.usages(but=usual)
     names = sorted(usage.kernel for usage in found)
-    # on Hopper each state has its kernel forward again
-    forward = ["forward"] * 4 + ["prepare"] if capability == 90 else ["forward"] * 2
-    assert names == ["combine"] * 2 + forward + ["reverse"] * 2
+    # on Hopper each state has its own kernels again, forward and backward
+    passes = ["forward"] * 4 + ["prepare"] * 2 + ["reverse"] * 4
+    assert names == ["combine"] * 2 + (passes if capability == 90 else ["forward"] * 2 + ["reverse"] * 2)
     assert_fits(chip, found)

@@ -17,8 +17,9 @@ from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options
 from rla_exp.kernels.selection import select_backend
 from rla_exp.kernels.triton import guard, tuning
+from rla_exp.kernels.triton.backward import fused_backward
 from rla_exp.kernels.triton.call import usual_tiles
-from rla_exp.kernels.triton.launch import fused_backward, fused_forward
+from rla_exp.kernels.triton.launch import fused_forward
 from rla_exp.kernels.triton.operator import operands
 from rla_exp.kernels.triton.plan import Switches
 from rla_exp.kernels.triton.tiles import Tiles

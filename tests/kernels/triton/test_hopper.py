@@ -1,4 +1,4 @@
-"""The kernel that carries both states forward on Hopper: where it runs, and that it fits."""
+"""The kernels that carry both states on Hopper: where they run, that they fit, that they compute the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VALUE = Options(rule="delta", residual="value")
 MODELS = (RDN, RLA, GATED_DELTA_NET, LINEAR_ATTENTION, VALUE)
 HOPPER = Gpu(132, 227 * 1024, must_pipeline=False, has_descriptors=True, runs_gluon=True)
 # bytes of a thread's registers that do not fit; inverses spills most where keys are normalized
-MAX_SPILLED_BYTES = {"inverses": 208, "fused_forward": 160}
+MAX_SPILLED_BYTES = {"inverses": 208, "fused_forward": 160, "fused_reverse": 160, "fused_gradients": 384}
 VARIANTS = [
     *((options, torch.bfloat16, keep, False) for options, keep in product(MODELS, (False, True))),
     (RDN, torch.float16, True, True),
@@ -59,6 +59,23 @@ def test_fits(chip: Chip, options: Options, dtype: torch.dtype, keep: bool, init
     assert options in SERIALIZED or not any(usage.is_serialized for usage in found)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "dtype", "initial_state"),
+    [(options, dtype, initial_state) for options, dtype, keep, initial_state in VARIANTS if keep],
+    ids=name_of,
+)
+def test_the_backward_pass_fits(chip: Chip, options: Options, dtype: torch.dtype, initial_state: bool) -> None:
+    chip.launch_sequence(options, 128, 128, dtype, initial_state=initial_state)
+    kernels = ("fused_reverse_kernel", "fused_gradients_kernel")
+    chip.launches = [launch for launch in chip.launches if launch.kernel.fn.__name__ in kernels]
+    found = chip.usages()
+    # gradients through each state
+    assert len(found) == 2 + options.has_residual
+    chip.assert_fits(found, MAX_SPILLED_BYTES)
+    assert not any(usage.is_serialized for usage in found)
+
+
 def tiles_of(
     num_tokens: int = 2048,
     num_heads: int = 64,
@@ -82,13 +99,19 @@ def tiles_of(
     )
 
 
-def test_whole_chunks_go_forward_in_one_kernel() -> None:
+def test_whole_chunks_go_in_one_kernel() -> None:
     for dtype, V, delta in product((torch.bfloat16, torch.float16), (64, 128, 256), (False, True)):
         # few heads, too
         for num_tokens, num_heads in ((2048, 64), (2048, 1), (64, 6), (131072, 64)):
             usual = tiles_of(num_tokens, num_heads, dtype=dtype, V=V, delta=delta)
             assert usual.forward_in_one
-            assert all(other.forward_in_one and other.forward == usual.forward for other in candidates(usual))
+            assert usual.reverse_in_one
+            assert usual.gradients_in_one == (V < 256)
+            for other in candidates(usual):
+                assert other.forward_in_one
+                assert other.reverse_in_one
+                assert other.gradients_in_one == usual.gradients_in_one
+                assert (other.forward, other.reverse_S) == (usual.forward, usual.reverse_S)
 
 
 def test_other_calls_have_a_pass_for_each_state() -> None:
@@ -106,7 +129,10 @@ def test_other_calls_have_a_pass_for_each_state() -> None:
         "no descriptors": tiles_of(gpu=replace(HOPPER, has_descriptors=False)),
     }
     assert others["segments"].segments > 1
-    assert not [name for name, chosen in others.items() if chosen.forward_in_one]
+    assert others["segments"].reverse_segments > 1
+    assert not [name for name, chosen in others.items() if chosen.forward_in_one or chosen.reverse_in_one]
+    # chunk by chunk, however a sequence is cut
+    assert [name for name, chosen in others.items() if chosen.gradients_in_one] == ["segments"]
 
 
 @pytest.mark.parametrize(

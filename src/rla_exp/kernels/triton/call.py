@@ -51,6 +51,15 @@ class Saved(NamedTuple):
     """[chunks, H, 1 or 2, C, C] of the delta rule: the inverted systems of S and of R."""
 
 
+class Buffers(NamedTuple):
+    """Of a slice's chunks, what the passes over a state leave for one another."""
+
+    before: Tensor  # [chunks, H, K, V]
+    after: Tensor  # [chunks, H, K, V]
+    reads: Tensor  # [chunks, H, C, V]
+    solved: Tensor  # [chunks, H, C, V]
+
+
 class Gradients(NamedTuple):
     """In the shapes of the operands; the gates' in float32."""
 

@@ -1,21 +1,16 @@
-"""The passes: which kernel runs after which, on which buffers."""
+"""The forward pass: which kernel runs after which, on which buffers. Backward: backward.py."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rla_exp.kernels.options import Options
 from rla_exp.kernels.triton.assembler import use_installed_assembler
-from rla_exp.kernels.triton.call import Call, Gradients, Operands, Saved
+from rla_exp.kernels.triton.call import Call, Operands, Saved
 from rla_exp.kernels.triton.forward import forward_kernel
-from rla_exp.kernels.triton.gradients import gradients_kernel
 from rla_exp.kernels.triton.matrices import invert, make_matrices
 from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, MAX_EXACT_K
-from rla_exp.kernels.triton.replay import replay_kernel
-from rla_exp.kernels.triton.reverse import reverse_kernel
 from rla_exp.kernels.triton.segments import launches
 from rla_exp.kernels.triton.tiles import Tiles
 
@@ -104,160 +99,6 @@ def fused_forward(
                 **tile.launch(),
             )
     return o, final_S, final_R, saved
-
-
-def fused_backward(
-    x: Operands,
-    options: Options,
-    saved: Saved,
-    do: Tensor,
-    dS: Tensor | None,
-    dR: Tensor | None,
-    *,
-    tiles: Tiles | None = None,
-) -> Gradients:
-    """Gradients of the operands and of the initial states, from those of o and of the final states (None: zero)."""
-    call = Call.of(x, options, tiles)
-    switches, chunking, H = call.switches, call.chunking, call.num_heads
-    C = call.tiles.C
-    N, _, K, V = call.state_shape
-    do = do.contiguous()
-
-    def first(gradient: Tensor | None) -> Tensor:
-        if gradient is None:
-            return x.q.new_zeros(call.state_shape, dtype=torch.float32)
-        return gradient.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-
-    dS = first(dS)
-    dR = first(dR) if switches.RESIDUAL else None
-    dq, dk, dv = torch.empty_like(x.q), torch.empty_like(x.k), torch.empty_like(x.v)
-    dg, dbeta = torch.empty_like(x.g), torch.empty_like(x.beta)
-    dgamma = None if x.gamma is None else torch.empty_like(x.gamma)
-
-    slices = chunking.slices(_scratch_bytes(call))
-    num_rows = chunking.num_rows(max(length for _, length in slices))
-
-    def scratch(*shape: int) -> Tensor:
-        return x.q.new_empty((num_rows, H, *shape))
-
-    before, after = scratch(K, V), scratch(K, V)
-    reads, solved = scratch(C, V), scratch(C, V)
-    written = scratch(C, V) if switches.DELTA else None  # by gradients, for itself
-    d_prediction = scratch(C, V) if switches.RESIDUAL else None
-    _, clip_inside, _ = call.clip_bounds
-
-    assert saved.S is not None
-    states = [_State(False, x.v, saved.S, dS, dbeta)]
-    if switches.RESIDUAL:
-        assert saved.R is not None
-        assert dR is not None
-        assert dgamma is not None
-        # first: what R was fed came from S
-        states.insert(0, _State(True, x.v if saved.r is None else saved.r, saved.R, dR, dgamma))
-
-    for start, length in slices:
-        rows, matrices = make_matrices(call, saved.inverses, start, length)
-        where = call.slice(start, length)
-        P, LP = chunking.segments(length, call.tiles.reverse_segments)
-        every_chunk = chunking.num_rows(length)
-        for state in states:
-            reads_state = switches.DELTA or (switches.FIT and not state.second)
-            tile = call.tiles.replay
-            replay_kernel[call.blocks(tile.BV), every_chunk, H](
-                x.k,
-                state.values,
-                rows,
-                saved.inverses,
-                state.checkpoints,
-                before,
-                reads,
-                *where,
-                clip_inside,
-                EVERY=CHECKPOINT_EVERY,
-                SECOND=state.second,
-                READ=reads_state,
-                **call.constants(("DELTA", "RESIDUAL", "CLIPPED")),
-                **tile.launch(),
-            )
-            tile = call.tiles.reverse_R if state.second else call.tiles.reverse_S
-            for launch in launches(call, tile, state.gradient, state.gradient, P, backwards=True):
-                loads = call.loads(tile, effect=launch.maps is not None)
-                reverse_kernel[launch.blocks, N * P * H](
-                    loads.qk(x.q),
-                    loads.qk(x.k),
-                    loads.values(do),
-                    rows,
-                    loads.matrices(saved.inverses),
-                    loads.matrices(matrices),
-                    launch.final,
-                    launch.maps,
-                    after,
-                    solved,
-                    None if state.second else loads.blocks(d_prediction),
-                    dv,
-                    chunking.cu_seqlens,
-                    chunking.cu_chunks,
-                    *where[2:-1],
-                    P,
-                    LP,
-                    H,
-                    EFFECT=launch.maps is not None,
-                    BATCH=ALL_CHUNKS,
-                    TMA=loads.described,
-                    **call.constants(("DELTA", "RESIDUAL", "FIT", "SUM")),
-                    **call.places(second=state.second),
-                    **tile.launch(),
-                )
-            tile = call.tiles.gradients_R if state.second else call.tiles.gradients_S
-            loads = call.loads(tile)
-            gradients_kernel[every_chunk, H](
-                x.q,
-                x.k,
-                loads.values(state.values),
-                loads.values(do),
-                rows,
-                saved.inverses,
-                loads.blocks(before),
-                loads.blocks(after),
-                loads.blocks(reads) if reads_state else None,
-                loads.blocks(solved),
-                # R leaves it, S takes it
-                d_prediction if state.second else loads.blocks(d_prediction) if switches.FIT else None,
-                written,
-                dq,
-                dk,
-                dg,
-                state.d_strength,
-                *where,
-                call.scale,
-                clip_inside,
-                SECOND=state.second,
-                TMA=loads.described,
-                # as above: for what only sums of rows take
-                STAGES=tile.num_stages if loads.described else None,
-                **call.constants((*CHAIN, "DECAYED", "NORMALIZE")),
-                **tile.launch(),
-            )
-    return Gradients(dq, dk, dv, dg, dbeta, dgamma, dS, dR)
-
-
-class _State(NamedTuple):
-    """What the backward pass of S, or of R (second), works on."""
-
-    second: bool
-    values: Tensor
-    checkpoints: Tensor
-    gradient: Tensor
-    d_strength: Tensor
-
-
-def _scratch_bytes(call: Call) -> int:
-    """Of a chunk of all heads in the backward pass, the gates' rows left out."""
-    x, C = call.x, call.tiles.C
-    *_, K, V = call.state_shape
-    matrices = call.switches.matrix_slots()["NUM_MATRICES"] * C * C
-    tiles = 2 + call.switches.RESIDUAL + call.switches.DELTA
-    return call.num_heads * x.q.element_size() * (matrices + 2 * K * V + tiles * C * V)
 
 
 ALL_CHUNKS = 2**20  # chunks of a batch, where none needs to end

@@ -95,10 +95,10 @@ def make_matrices(
     return rows, matrices
 
 
-def make_rows(call: Call) -> Tensor:
-    """The gates by row of all chunks, without matrices."""
-    x, chunks = call.x, call.chunking.chunks_per_sequence
-    num_rows = call.chunking.num_rows(chunks)
+def make_rows(call: Call, start: int, length: int) -> Tensor:
+    """The gates by row [chunks, H, ROWS, C] of a slice, without matrices."""
+    x = call.x
+    num_rows = call.chunking.num_rows(length)
     rows = x.q.new_empty((num_rows, call.num_heads, ROWS, call.tiles.C), dtype=torch.float32)
     constants = call.constants(("RESIDUAL", "SUM", "DECAYED", "NORMALIZE"))
     for name in ("V", "PRECISION"):
@@ -110,7 +110,7 @@ def make_rows(call: Call) -> Tensor:
         x.beta,
         x.gamma,
         rows,
-        *call.slice(0, chunks),
+        *call.slice(start, length),
         call.scale,
         # norms need the tiles; without them there is work for one warp
         num_warps=call.tiles.prepare_warps if call.switches.NORMALIZE else 1,

@@ -12,8 +12,9 @@ from torch import Tensor
 from rla_exp.kernels.inputs import Inputs
 from rla_exp.kernels.options import Options, Output, Residual, Rule
 from rla_exp.kernels.state import State
+from rla_exp.kernels.triton.backward import fused_backward
 from rla_exp.kernels.triton.call import Operands, Saved
-from rla_exp.kernels.triton.launch import fused_backward, fused_forward
+from rla_exp.kernels.triton.launch import fused_forward
 from rla_exp.kernels.triton.plan import Chunking, clip_bounds
 from rla_exp.kernels.triton.tiles import Tiles, chunk_size
 from rla_exp.kernels.triton.tuning import Pass, backward_tiles, forward_tiles

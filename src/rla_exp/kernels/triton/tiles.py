@@ -53,6 +53,10 @@ class Tiles:
     """The backward pass, each slice of a sequence."""
     forward_in_one: bool = False
     """Whether the forward pass is the kernel for Hopper (hopper/), which carries S and R."""
+    reverse_in_one: bool = False
+    """Whether the reverse pass is the one for Hopper, which carries their gradients."""
+    gradients_in_one: bool = False
+    """Whether the gradients of q, k and the gates are the kernel for Hopper."""
 
 
 def chunk_size(dtype: torch.dtype) -> int:
@@ -123,6 +127,9 @@ def choose_tiles(
         segments=segments,
         reverse_segments=reverse_segments,
         forward_in_one=described and segments == 1 and gpu.runs_gluon,
+        reverse_in_one=described and reverse_segments == 1 and gpu.runs_gluon,
+        # wider ones do not fit into shared memory
+        gradients_in_one=described and gpu.runs_gluon and V <= 128,
     )
 
 
@@ -194,8 +201,9 @@ def candidates(usual: Tiles) -> list[Tiles]:
     else:
         found.append(_chains(usual, BV // 2, 2))
     found.append(_chains(usual, BV, 2))
-    S, R = usual.gradients_S, usual.gradients_R
-    found.append(replace(usual, gradients_S=_other_warps(S), gradients_R=_other_warps(R)))
+    if not usual.gradients_in_one:
+        S, R = usual.gradients_S, usual.gradients_R
+        found.append(replace(usual, gradients_S=_other_warps(S), gradients_R=_other_warps(R)))
     return list(dict.fromkeys(found))
 
 
@@ -212,11 +220,13 @@ def _chains(usual: Tiles, BV: int, stages: int) -> Tiles:
 
     return replace(
         usual,
-        # the kernel for Hopper has no choice
+        # the kernels for Hopper have no choice
         forward=usual.forward if usual.forward_in_one else changed(usual.forward),
         # wide blocks leave no room for a third stage beside the prediction
-        reverse_S=changed(usual.reverse_S, 2 if BV > usual.reverse_S.BV else stages),
-        reverse_R=changed(usual.reverse_R),
+        reverse_S=usual.reverse_S
+        if usual.reverse_in_one
+        else changed(usual.reverse_S, 2 if BV > usual.reverse_S.BV else stages),
+        reverse_R=usual.reverse_R if usual.reverse_in_one else changed(usual.reverse_R),
     )
 
 

@@ -1,14 +1,19 @@
-"""The forward pass of a call by the kernel for Hopper."""
+"""The passes of a call by the kernels for Hopper."""
 
 from __future__ import annotations
+
+from dataclasses import asdict
 
 from torch import Tensor
 from triton.experimental.gluon.language import NVMMASharedLayout
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from rla_exp.kernels.triton.call import Call
+from rla_exp.kernels.triton.call import Buffers, Call, Saved
 from rla_exp.kernels.triton.hopper.forward import fused_forward_kernel
+from rla_exp.kernels.triton.hopper.gradients import fused_gradients_kernel
+from rla_exp.kernels.triton.hopper.reverse import fused_reverse_kernel
 from rla_exp.kernels.triton.matrices import invert, make_rows
+from rla_exp.kernels.triton.tiles import gpu_of
 
 TILE = NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16)
 C, BV = 64, 64
@@ -33,7 +38,7 @@ def forward(
     x, switches, H = call.x, call.switches, call.num_heads
     N, _, K, V = call.state_shape
     inverses, rest = invert(call)
-    rows = make_rows(call)
+    rows = make_rows(call, 0, call.chunking.chunks_per_sequence)
     keep = checkpoints_S is not None
     clip, clip_inside, clip_outside = call.clip_bounds
     fused_forward_kernel[V // BV, N * H](
@@ -76,6 +81,127 @@ def forward(
     return inverses
 
 
+def reverse(
+    call: Call,
+    saved: Saved,
+    span: tuple[int, int],
+    rows: Tensor,
+    do: Tensor,
+    dS: Tensor,
+    dR: Tensor | None,
+    of_S: Buffers,
+    of_R: Buffers,
+    dv: Tensor,
+) -> None:
+    """From the gradients of the states after a slice, in place those before; fills after, solved and dv.
+
+    Args:
+        call: as above, and of a backward pass that is not cut into segments.
+        span: (first chunk, chunks) of the slice.
+        rows: its gates by row.
+        of_S: its buffers, and (of_R) those of R, where there is one.
+    """
+    x, switches, H = call.x, call.switches, call.num_heads
+    N, _, K, V = call.state_shape
+    _, clip_inside, _ = call.clip_bounds
+    second = switches.RESIDUAL
+    fused_reverse_kernel[V // BV, N * H](
+        _tokens(x.q, K),
+        _tokens(x.k, K),
+        _tokens(do, BV),
+        _tokens(saved.r, BV) if switches.CLIPPED and saved.r is not None else None,
+        _matrices(saved.inverses),
+        _blocks(of_S.after),
+        _blocks(of_R.after) if second else None,
+        _blocks(of_S.solved),
+        _blocks(of_R.solved) if second else None,
+        _tokens(dv, BV),
+        rows,
+        dS,
+        dR,
+        call.chunking.num_tokens,
+        *span,
+        H,
+        call.scale,
+        clip_inside,
+        V=V,
+        DELTA=switches.DELTA,
+        RESIDUAL=switches.RESIDUAL,
+        FIT=switches.FIT,
+        CLIPPED=switches.CLIPPED,
+        SUM=switches.SUM,
+        DECAYED=switches.DECAYED,
+        NORMALIZE=switches.NORMALIZE,
+        num_warps=4,
+    )
+
+
+class GradientsOfState:
+    """Of q, k and the gates through S, or through R (second), slice by slice: descriptors are made once."""
+
+    def __init__(
+        self,
+        call: Call,
+        inverses: Tensor | None,
+        do: Tensor,
+        values: Tensor,
+        buffers: Buffers,
+        d_prediction: Tensor | None,
+        gradients: tuple[Tensor, Tensor, Tensor, Tensor],
+        *,
+        second: bool,
+    ) -> None:
+        """For a call as above, cut into segments or not, with V of 64 or 128.
+
+        Args:
+            values: what the state was fed.
+            buffers: of the state, filled by the passes before.
+            d_prediction: R leaves it, S takes it.
+            gradients: of q, k, g and beta (gamma), to which S adds what R left.
+        """
+        *_, K, V = call.state_shape
+        dq, dk, self._dg, self._d_strength = gradients
+        self._call = call
+        self._second = second
+        self._tiles = (
+            _tokens(call.x.q, K),
+            _tokens(call.x.k, K),
+            _tokens(do, V),
+            _tokens(values, V),
+            _matrices(inverses),
+            _rows(buffers.solved),
+            _rows(buffers.reads) if call.switches.DELTA else None,
+            _rows(buffers.before),
+            _rows(buffers.after),
+            _rows(d_prediction) if d_prediction is not None and (second or call.switches.FIT) else None,
+            _tokens(dq, K),
+            _tokens(dk, K),
+        )
+
+    def launch(self, rows: Tensor, start: int, length: int) -> None:
+        """Of the chunks of a slice."""
+        call = self._call
+        *_, T, J0, LS, H = call.slice(start, length)
+        total = call.chunking.num_rows(length) * H
+        fused_gradients_kernel[(min(total, gpu_of(call.x.q.device).num_processors),)](
+            *self._tiles,
+            rows,
+            self._dg,
+            self._d_strength,
+            total,
+            T,
+            J0,
+            LS,
+            H,
+            call.scale,
+            call.clip_bounds[1],
+            V=call.state_shape[-1],
+            SECOND=self._second,
+            **asdict(call.switches),
+            num_warps=4,
+        )
+
+
 def _tokens(x: Tensor, columns: int) -> TensorDescriptor:
     """q, k, v, r or o [B, T, H, D], a chunk's tokens of some columns at a time."""
     H, D = x.shape[-2:]
@@ -87,7 +213,19 @@ def _matrices(x: Tensor | None) -> TensorDescriptor | None:
     return None if x is None else _describe(x, C, C)
 
 
-def _describe(x: Tensor, row: int, columns: int) -> TensorDescriptor:
+def _blocks(x: Tensor) -> TensorDescriptor:
+    """[.., rows, V], all rows of some columns at a time."""
+    rows, V = x.shape[-2:]
+    return _describe(x, V, BV, rows)
+
+
+def _rows(x: Tensor) -> TensorDescriptor:
+    """[.., rows, V], all columns of 64 rows at a time."""
+    V = x.shape[-1]
+    return _describe(x, V, V)
+
+
+def _describe(x: Tensor, row: int, columns: int, rows: int = C) -> TensorDescriptor:
     # an address that the copy engine does not take is that of a slice which happens to be contiguous
     x = x if x.data_ptr() % 16 == 0 else x.clone()
-    return TensorDescriptor(x, [x.numel() // row, row], [row, 1], [C, columns], TILE)
+    return TensorDescriptor(x, [x.numel() // row, row], [row, 1], [rows, columns], TILE)
