@@ -88,7 +88,7 @@ def test_models_are_measured_in_processes_and_beside_their_baselines(
     rates = {(row["model"], row["T"]): row["tokens_per_s"] for row in content["rows"]}
     share = f"{rates['rla', 32] / rates['linear_attention', 32]:.1%}"
     lines = written[".md"].read_text().split("### of its baseline's tokens/s")[1].splitlines()
-    assert next(line for line in lines if "**RLA**" in line).split(" | ")[2] == share
+    assert next(line for line in lines if "**RLA**" in line).split(" | ")[2].removesuffix(" *") == share
     assert next(line for line in lines if "**linear attention**" in line).split(" | ")[2] == NONE
 
 
@@ -107,7 +107,23 @@ def test_use_of_the_card_is_told_where_its_rate_is_known() -> None:
     text = models_markdown(content)
     assert "| **RDN** | 110.0M | 25.3% |" in text
     assert "| **RDN** | 110.0M | 20,480 |" in text
+    assert "| **RDN** | 110.0M | 100 (99\N{EN DASH}101) |" in text
     assert "## size=base, bf16-mixed, blocks and loss compiled" in text
+
+
+def test_shares_of_unsteady_steps_are_marked() -> None:
+    def row(model: str, T: int, p80: float) -> dict[str, Any]:
+        shape = {"model": model, "size": "base", "B": 1, "T": T, "precision": "32", "compile": False}
+        times = {"ms": 100.0, "ms_p20": 100.0, "ms_p80": p80, "tokens_per_s": 10.0 * T}
+        return {**shape, **times, "peak_mib": None, "parameters": 1e6, "tflop_per_s": 1.0, "mfu": None}
+
+    content = {"gpu": "cpu", "versions": {}, "commit": "abc", "command": "rla-bench", "date": "2026-01-01", "steps": 3}
+    content |= {"peak_tflop_per_s": None, "failures": []}
+    steady = [row("rla", 1024, 105.0), row("linear_attention", 1024, 101.0), row("rla", 2048, 100.0)]
+    text = models_markdown({**content, "rows": [*steady, row("linear_attention", 2048, 105.1)]})
+    assert "| **RLA** | 1.0M | 100.0% | 100.0% * |" in text
+    assert "varied by more than 5%" in text
+    assert "varied by" not in models_markdown({**content, "rows": steady})
 
 
 def test_what_fails_is_recorded_and_does_not_stop_the_others() -> None:

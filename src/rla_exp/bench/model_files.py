@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ LOOKS = dict(zip(("rdn", "rla", "gated_delta_net", "linear_attention"), COLOURS,
     "retnet": "#F0E442",
     "transformer": GREY,
 }
+UNSTEADY = 1.05
+"""The 80th percentile of a step's times by the 20th: beyond it, a share says less than it seems to."""
 BASELINES = {"rla": "linear_attention", "rdn": "gated_delta_net"}
 Row = Mapping[str, Any]
 
@@ -57,6 +59,7 @@ def models_markdown(content: Mapping[str, Any]) -> str:
             continue
         shown = [("tokens/s", lambda row: f"{row['tokens_per_s']:,.0f}")]
         shown.append(("of its baseline's tokens/s", _beside_baseline(rows)))
+        shown.append(("ms a step (20th to 80th percentile)", _spread))
         if peak is not None:
             shown.append(("MFU", lambda row: f"{row['mfu']:.1%}"))
         else:
@@ -66,7 +69,11 @@ def models_markdown(content: Mapping[str, Any]) -> str:
         how = rows[0]["precision"] + (", blocks and loss compiled" if rows[0]["compile"] else "")
         lines += ["", f"## size={size}, {how}"]
         for title, text in shown:
-            lines += ["", f"### {title}", "", *_table(rows, text)]
+            table = _table(rows, text)
+            lines += ["", f"### {title}", "", *table]
+            if any(" * |" in line for line in table):
+                how_much = f"more than {UNSTEADY - 1:.0%} (20th to 80th percentile)"
+                lines += ["", f"\\* Its steps or its baseline's varied by {how_much}."]
     if content["failures"]:
         lines += ["", "## Failed", ""]
         for row in content["failures"]:
@@ -74,14 +81,25 @@ def models_markdown(content: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _spread(row: Row) -> str:
+    return f"{row['ms']:,.0f} ({row['ms_p20']:,.0f}{NONE}{row['ms_p80']:,.0f})"
+
+
 def _beside_baseline(rows: list[Row]) -> Any:
-    rates = {(row["model"], row["T"]): row["tokens_per_s"] for row in rows}
+    found = {(row["model"], row["T"]): row for row in rows}
 
     def text(row: Row) -> str:
-        baseline = rates.get((BASELINES.get(row["model"], ""), row["T"]))
-        return NONE if baseline is None else f"{row['tokens_per_s'] / baseline:.1%}"
+        baseline = found.get((BASELINES.get(row["model"], ""), row["T"]))
+        if baseline is None:
+            return NONE
+        mark = " *" if any(_is_unsteady(one) for one in (row, baseline)) else ""
+        return f"{row['tokens_per_s'] / baseline['tokens_per_s']:.1%}{mark}"
 
     return text
+
+
+def _is_unsteady(row: Row) -> bool:
+    return bool(row["ms_p80"] > UNSTEADY * row["ms_p20"])
 
 
 def _table(rows: list[Row], text: Any) -> list[str]:
@@ -117,13 +135,16 @@ def draw_models(content: Mapping[str, Any]) -> Figure | None:
                         (row for row in rows if (row["model"], row["size"]) == (model, size)), key=lambda row: row["T"]
                     )
                     if own:
-                        ax.plot(
+                        ax.errorbar(
                             [row["T"] for row in own],
                             [row[key] for row in own],
+                            yerr=_spread_of_rates(own) if key == "tokens_per_s" else None,
                             color=LOOKS[model],
                             marker="o",
                             markersize=3.5,
                             linewidth=1.2,
+                            elinewidth=0.8,
+                            capsize=2,
                             label=name,
                         )
                 ax.set_xscale("log", base=2)
@@ -131,7 +152,7 @@ def draw_models(content: Mapping[str, Any]) -> Figure | None:
                 ax.xaxis.set_major_formatter(FuncFormatter(tokens_label))
                 ax.xaxis.set_minor_formatter(NullFormatter())
                 ax.yaxis.set_major_formatter(FuncFormatter(short))
-                ax.set_ylim(bottom=0)
+                ax.set_ylim(0, 1.06 * ax.get_ylim()[1])
                 ax.set_ylabel(label)
                 ax.set_xlabel("tokens of a sequence")
                 ax.set_title(f"size={size}")
@@ -139,6 +160,14 @@ def draw_models(content: Mapping[str, Any]) -> Figure | None:
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
         figure.suptitle(f"Training steps on {content['gpu']}", fontsize=9.5, fontweight="bold")
     return figure
+
+
+def _spread_of_rates(rows: Sequence[Row]) -> list[list[float]]:
+    """How far down and up tokens a second go, from the slower to the faster percentile of a step."""
+    tokens = [1000 * row["B"] * row["T"] for row in rows]
+    down = [row["tokens_per_s"] - each / row["ms_p80"] for each, row in zip(tokens, rows, strict=True)]
+    up = [each / row["ms_p20"] - row["tokens_per_s"] for each, row in zip(tokens, rows, strict=True)]
+    return [down, up]
 
 
 def write_model_benchmark(content: dict[str, Any], folder: Path) -> list[Path]:
