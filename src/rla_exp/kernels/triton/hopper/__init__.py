@@ -1,20 +1,23 @@
-"""The forward pass of both states in one kernel, and the reverse pass, for Hopper: groups of warps share a program.
+"""The kernels for Hopper: forward and reverse pass of both states in one kernel each, and the gradients of q, k, gates.
 
-A program carries 64 columns of V of a head over the chunks of a sequence. Three groups of four warps run side by side:
+In `forward/` a program carries 64 columns of V of a head over the chunks of a sequence. Groups of four warps run side
+by side:
 
 - `mixes.make_mixes`, a chunk ahead, makes what depends on q, k and the gates alone: PREDICT, A_s and A.
 - `states.carry_state` carries S, transposed, [BV, K], in its registers.
 - `states.carry_residual` carries R likewise, a part of a chunk behind, and takes r and o of S from it. It also asks the
   copy engine for tiles (`loads.py`), up to three chunks ahead; without a residual, `carry_state` does.
 
-The reverse pass (`reverse.py`) has the groups `scores.make_scores` and, for each state's gradient,
-`gradient_states.carry_gradient`, R ahead of S, and one warp that asks for tiles (`reverse_loads.ask_for_tiles`).
+In `reverse/` the groups are `scores.make_scores` and, for each state's gradient, `states.carry_gradient`, R ahead of S,
+and one warp that asks for tiles (`loads.ask_for_tiles`).
 
 States and what is multiplied with them are transposed: what multiplies from the left is then always the result of the
 product before, in the registers where it is, and needs neither shared memory nor a barrier. The groups wait for one
-another at barriers in shared memory (`layout.py`, `reverse_layout.py`). Written in Gluon, part of Triton, which leaves
+another at barriers in shared memory (`layout.py`, `reverse/layout.py`). Written in Gluon, part of Triton, which leaves
 to its kernels what Triton decides by itself: which warps do what, where tensors lie, and when a product is waited for.
 
-The gradients of q, k and the gates (`gradients.py`, with `slots.py`, `inside.py` and `through.py`) have one group of
-warps and one state a launch: chunk by chunk, all that the next chunk needs is asked for as soon as there is a place.
+In `gradients/` there is one group of warps, and one state a launch: chunk by chunk, all that the next chunk needs is
+asked for as soon as there is a place (`slots.py`).
+
+The three do not import one another; `launch.py` runs them.
 """

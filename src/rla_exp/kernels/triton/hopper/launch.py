@@ -9,9 +9,9 @@ from triton.experimental.gluon.language import NVMMASharedLayout
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from rla_exp.kernels.triton.call import Buffers, Call, Saved
-from rla_exp.kernels.triton.hopper.forward import fused_forward_kernel
-from rla_exp.kernels.triton.hopper.gradients import fused_gradients_kernel
-from rla_exp.kernels.triton.hopper.reverse import fused_reverse_kernel
+from rla_exp.kernels.triton.hopper.forward.kernel import fused_forward_kernel
+from rla_exp.kernels.triton.hopper.gradients.kernel import fused_gradients_kernel
+from rla_exp.kernels.triton.hopper.reverse.kernel import fused_reverse_kernel
 from rla_exp.kernels.triton.matrices import invert, make_rows
 from rla_exp.kernels.triton.tiles import gpu_of
 

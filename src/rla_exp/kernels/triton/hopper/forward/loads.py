@@ -4,13 +4,10 @@
 # ruff: noqa: RUF059
 import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
-from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma
+from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 
+from rla_exp.kernels.triton.hopper.copies import load_async
 from rla_exp.kernels.triton.hopper.layout import BV, DONE, KEYS_AT, KEYS_READY, LATE_READY, SLOTS, SYSTEMS_Y, C, K
-
-# renamed after Triton 3.6
-load_async = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
-store_async = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global
 
 
 @gluon.jit

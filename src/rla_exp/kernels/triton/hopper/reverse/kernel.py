@@ -4,11 +4,11 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
-from rla_exp.kernels.triton.hopper.gradient_states import carry_gradient
 from rla_exp.kernels.triton.hopper.layout import BV, PART, PARTS, C, K
-from rla_exp.kernels.triton.hopper.reverse_layout import BARRIERS, DONE, REST_READY
-from rla_exp.kernels.triton.hopper.reverse_loads import ask_for_tiles
-from rla_exp.kernels.triton.hopper.scores import make_scores
+from rla_exp.kernels.triton.hopper.reverse.layout import BARRIERS, DONE, REST_READY
+from rla_exp.kernels.triton.hopper.reverse.loads import ask_for_tiles
+from rla_exp.kernels.triton.hopper.reverse.scores import make_scores
+from rla_exp.kernels.triton.hopper.reverse.states import carry_gradient
 
 
 # one binary for all lengths: what the self-check compiled is what runs

@@ -11,6 +11,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
+from rla_exp.kernels.triton.hopper.gates import decays, load_gates
 from rla_exp.kernels.triton.hopper.layout import (
     BY_COLUMN,
     BY_ROW,
@@ -26,8 +27,7 @@ from rla_exp.kernels.triton.hopper.layout import (
     gate,
     here,
 )
-from rla_exp.kernels.triton.hopper.mixes import decays, load_gates
-from rla_exp.kernels.triton.hopper.reverse_layout import (
+from rla_exp.kernels.triton.hopper.reverse.layout import (
     DONE,
     GATES_READY,
     KEYS_READY,

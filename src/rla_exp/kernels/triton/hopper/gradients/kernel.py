@@ -12,10 +12,9 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier, tma
 
-from rla_exp.kernels.triton.hopper.inside import load_gates, make_matrices, make_written
-from rla_exp.kernels.triton.hopper.layout import BY_COLUMN, BY_ROW, SQUARE, C, K
-from rla_exp.kernels.triton.hopper.loads import store_async
-from rla_exp.kernels.triton.hopper.slots import (
+from rla_exp.kernels.triton.hopper.copies import store_async
+from rla_exp.kernels.triton.hopper.gradients.inside import load_gates, make_matrices, make_written
+from rla_exp.kernels.triton.hopper.gradients.slots import (
     BARRIERS,
     DK,
     DQ,
@@ -34,7 +33,8 @@ from rla_exp.kernels.triton.hopper.slots import (
     synchronize,
     whole,
 )
-from rla_exp.kernels.triton.hopper.through import through_half
+from rla_exp.kernels.triton.hopper.gradients.through import through_half
+from rla_exp.kernels.triton.hopper.layout import BY_COLUMN, BY_ROW, SQUARE, C, K
 
 
 @gluon.jit

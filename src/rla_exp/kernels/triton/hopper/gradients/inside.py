@@ -13,21 +13,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from rla_exp.kernels.triton.hopper.layout import (
-    BETA,
-    BY_COLUMN,
-    BY_ROW,
-    G_BEFORE,
-    G_ROW,
-    GAMMA,
-    LOG2E,
-    NORM_OF_K,
-    NORM_OF_Q,
-    SQUARE,
-    C,
-)
-from rla_exp.kernels.triton.hopper.loads import store_async
-from rla_exp.kernels.triton.hopper.slots import (
+from rla_exp.kernels.triton.hopper.copies import store_async
+from rla_exp.kernels.triton.hopper.gradients.slots import (
     BACK,
     DO,
     HALVES,
@@ -43,6 +30,19 @@ from rla_exp.kernels.triton.hopper.slots import (
     synchronize,
     unknown_zero,
     whole,
+)
+from rla_exp.kernels.triton.hopper.layout import (
+    BETA,
+    BY_COLUMN,
+    BY_ROW,
+    G_BEFORE,
+    G_ROW,
+    GAMMA,
+    LOG2E,
+    NORM_OF_K,
+    NORM_OF_Q,
+    SQUARE,
+    C,
 )
 from rla_exp.kernels.triton.plan import ROWS
 

@@ -10,8 +10,8 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 
+from rla_exp.kernels.triton.hopper.copies import load_async
 from rla_exp.kernels.triton.hopper.layout import C, K
-from rla_exp.kernels.triton.hopper.loads import load_async
 
 HALVES = gl.constexpr(2)
 """Of a state's 128 rows."""

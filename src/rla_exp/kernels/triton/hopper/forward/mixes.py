@@ -11,13 +11,14 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
+from rla_exp.kernels.triton.hopper.copies import load_async
+from rla_exp.kernels.triton.hopper.gates import decays, load_gates
 from rla_exp.kernels.triton.hopper.layout import (
     BY_COLUMN,
     BY_ROW,
     DONE,
     G_BEFORE,
     G_ROW,
-    GATES,
     GATES_READY,
     KEYS_AT,
     KEYS_READY,
@@ -31,7 +32,6 @@ from rla_exp.kernels.triton.hopper.layout import (
     MIXES_S,
     NORM_OF_K,
     NORM_OF_Q,
-    PART,
     PARTS,
     REST_READY,
     SLOTS,
@@ -41,21 +41,6 @@ from rla_exp.kernels.triton.hopper.layout import (
     gate,
     rest,
 )
-from rla_exp.kernels.triton.hopper.loads import load_async
-
-
-@gluon.jit
-def load_gates(rows, at):
-    """All rows of a chunk, by four."""
-    here = rows + at.to(gl.int64) * (PARTS * PART) + gl.arange(0, PART, GATES)
-    return gl.load(here), gl.load(here + PART), gl.load(here + 2 * PART)
-
-
-@gluon.jit
-def decays(of_reader, of_key, mask):
-    """exp of their differences, masked before: beyond the mask the exponent may overflow."""
-    exponents = of_reader[:, None] - of_key[None, :]
-    return gl.exp2(gl.where(mask, exponents, float("-inf")))
 
 
 @gluon.jit

@@ -5,13 +5,8 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier, warpgroup_mma, warpgroup_mma_wait
 
-from rla_exp.kernels.triton.hopper.inside import product
-from rla_exp.kernels.triton.hopper.layout import (
-    BY_ROW,
-    SQUARE,
-    C,
-)
-from rla_exp.kernels.triton.hopper.slots import (
+from rla_exp.kernels.triton.hopper.gradients.inside import product
+from rla_exp.kernels.triton.hopper.gradients.slots import (
     AFTER,
     AFTER_READY,
     BACK,
@@ -25,6 +20,11 @@ from rla_exp.kernels.triton.hopper.slots import (
     VALUES,
     Q,
     unknown_zero,
+)
+from rla_exp.kernels.triton.hopper.layout import (
+    BY_ROW,
+    SQUARE,
+    C,
 )
 
 

@@ -12,6 +12,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
+from rla_exp.kernels.triton.hopper.copies import store_async
 from rla_exp.kernels.triton.hopper.layout import (
     BETA,
     BV,
@@ -34,8 +35,7 @@ from rla_exp.kernels.triton.hopper.layout import (
     load_state,
     store_state,
 )
-from rla_exp.kernels.triton.hopper.loads import store_async
-from rla_exp.kernels.triton.hopper.reverse_layout import (
+from rla_exp.kernels.triton.hopper.reverse.layout import (
     DONE,
     GATES_READY,
     KEYS_READY,

@@ -13,6 +13,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
+from rla_exp.kernels.triton.hopper.copies import store_async
+from rla_exp.kernels.triton.hopper.forward.loads import ask_for_first, ask_for_next
 from rla_exp.kernels.triton.hopper.layout import (
     BATCH,
     BETA,
@@ -57,7 +59,6 @@ from rla_exp.kernels.triton.hopper.layout import (
     rest,
     store_state,
 )
-from rla_exp.kernels.triton.hopper.loads import ask_for_first, ask_for_next, store_async
 
 
 @gluon.jit

@@ -6,9 +6,9 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 
+from rla_exp.kernels.triton.hopper.copies import load_async
 from rla_exp.kernels.triton.hopper.layout import BV, C, K
-from rla_exp.kernels.triton.hopper.loads import load_async
-from rla_exp.kernels.triton.hopper.reverse_layout import DONE, KEYS_READY, REST_FREE, REST_READY
+from rla_exp.kernels.triton.hopper.reverse.layout import DONE, KEYS_READY, REST_FREE, REST_READY
 
 
 @gluon.jit

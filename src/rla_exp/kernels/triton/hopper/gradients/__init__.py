@@ -1,0 +1,1 @@
+"""The gradients of q, k and the gates through one state, chunk by chunk."""
