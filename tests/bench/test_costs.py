@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rla_exp.bench.cases import OPTIONS
-from rla_exp.bench.costs import HOPPER_COLUMNS, Cost, floor_ms, kernel_costs, step_bytes, stored
+from rla_exp.bench.costs import HOPPER_COLUMNS, IN_ONE, Cost, floor_ms, kernel_costs, step_bytes, stored
 from rla_exp.bench.limits import Limits
 
 LIMITS = Limits(copy_gb_per_s=3000.0, matmul_tflop_per_s=750.0)
@@ -53,14 +53,14 @@ def test_bytes_of_the_forward_pass_by_hand() -> None:
 
 def test_the_forward_pass_on_hopper_by_hand() -> None:
     vector, matrix, row = 128 * 2, 64 * 2, 4
-    inverses, rows, forward = kernel_costs("rdn", gradients=False, in_one=True)
+    inverses, rows, forward = kernel_costs("rdn", gradients=False, in_one=IN_ONE)
     assert inverses == kernel_costs("rdn", gradients=False)[0]
     # g, b and y become twelve rows
     assert (rows.bytes, rows.flops) == ((3 + 12) * row, 0)
     # q, k, v and o; T_b, T_y and what rounding took of T_b
     assert forward.bytes == 4 * vector + 3 * matrix + 12 * row
     # r, and the two states every 16 chunks of 64
-    kept = kernel_costs("rdn", gradients=True, in_one=True)[2]
+    kept = kernel_costs("rdn", gradients=True, in_one=IN_ONE)[2]
     assert kept.bytes - forward.bytes == vector + 2 * 128 * 128 * 4 / (16 * 64)
     # of a program, by the products of mixes.py and states.py: [64, 64, 64] is one, [64, 64, 128] two
     mixes = 2 + 2 + 3  # K K^T, Q K^T, PREDICT with what rounding takes of both
@@ -68,10 +68,10 @@ def test_the_forward_pass_on_hopper_by_hand() -> None:
     residual = 2 + 2 + 1 + 1 + 2  # R K, R Q, W, A W, into R
     assert 64 * forward.flops == 2 * (mixes + state + residual) * 2 * 64**3
     # additive: no U, no W, nothing at k of R, and P twice; PREDICT is not multiplied
-    rows, forward = kernel_costs("rla", gradients=False, in_one=True)
+    rows, forward = kernel_costs("rla", gradients=False, in_one=IN_ONE)
     assert forward.bytes == 4 * vector + 12 * row
     assert 64 * forward.flops == 2 * ((2 + 2) + (2 + 2 + 2 + 1 + 2 + 2) + (2 + 1 + 2)) * 2 * 64**3
-    inverses, rows, forward = kernel_costs("gated_delta_net", gradients=False, in_one=True)
+    inverses, rows, forward = kernel_costs("gated_delta_net", gradients=False, in_one=IN_ONE)
     assert rows.bytes == (2 + 11) * row
     assert forward.bytes == 4 * vector + matrix + 12 * row
     assert 64 * forward.flops == 2 * (2 + (2 + 1 + 2 + 1 + 2)) * 2 * 64**3
@@ -80,7 +80,7 @@ def test_the_forward_pass_on_hopper_by_hand() -> None:
 def test_the_reverse_pass_on_hopper_by_hand() -> None:
     vector, matrix, row, state = 128 * 2, 64 * 2, 4, 128 * 128 * 2 / 64
     costs = {
-        op: {cost.kernel: cost for cost in kernel_costs(op, gradients=True, in_one=True)}
+        op: {cost.kernel: cost for cost in kernel_costs(op, gradients=True, in_one=IN_ONE)}
         for op in ("rdn", "rla", "gated_delta_net")
     }
     rdn, rla, gdn = (found["reverse on Hopper"] for found in costs.values())
@@ -99,7 +99,7 @@ def test_the_reverse_pass_on_hopper_by_hand() -> None:
 def test_the_gradients_on_hopper_by_hand() -> None:
     vector, matrix, row, state = 128 * 2, 64 * 2, 4, 128 * 128 * 2 / 64
     costs = {
-        op: {cost.kernel: cost for cost in kernel_costs(op, gradients=True, in_one=True)}
+        op: {cost.kernel: cost for cost in kernel_costs(op, gradients=True, in_one=IN_ONE)}
         for op in ("rdn", "rla", "gated_delta_net")
     }
     of_S, of_R = (costs["rdn"][f"gradients {name} on Hopper"] for name in "SR")
@@ -135,13 +135,35 @@ def test_what_is_saved_is_what_the_forward_pass_leaves() -> None:
     assert saved["rdn"] == 2 * state + r + 2 * inverse
 
 
+def test_a_pass_of_either_kind_beside_the_others() -> None:
+    """As few long sequences have them: cut forward, and by the additive rule backward, too."""
+
+    def names(*in_one: str) -> list[str]:
+        return [cost.kernel for cost in kernel_costs("rdn", gradients=True, in_one=in_one)]
+
+    forward = ["inverses", "prepare", "forward S", "forward R"]
+    replays = ["replay R on Hopper", "replay S on Hopper"]
+    alone = ["gradients R on Hopper", "gradients S on Hopper"]
+    assert names("reverse", "gradients") == [*forward, "rows again", *replays, "reverse on Hopper", *alone]
+    of_states = [[f"replay {x} on Hopper", f"reverse {x}", f"gradients {x} on Hopper"] for x in "RS"]
+    assert names("gradients") == [*forward, "prepare again", *of_states[0], *of_states[1]]
+    # V of 256
+    last = ["rows again", "replay R", "replay S", "reverse on Hopper", "gradients R", "gradients S"]
+    assert names("forward", "reverse") == ["inverses", "rows", "forward on Hopper", *last]
+    sums = {
+        in_one: sum(cost.seconds(LIMITS) for cost in kernel_costs("rdn", gradients=True, in_one=in_one))
+        for in_one in ((), ("gradients",), ("reverse", "gradients"), IN_ONE)
+    }
+    assert list(sums.values()) == sorted(sums.values(), reverse=True)
+
+
 def test_floors() -> None:
     assert Cost("", bytes=3000, flops=1).seconds(LIMITS) == pytest.approx(1e-9)
     assert Cost("", bytes=1, flops=750e3).seconds(LIMITS) == pytest.approx(1e-9)
     assert step_bytes("rdn", 64, 16, 128, 128) == 2 * 2 * 64 * 16 * 128 * 128 * 4
     assert step_bytes("gated_delta_net", 64, 16, 128, 128) == 2 * 64 * 16 * 128 * 128 * 4
-    one = floor_ms("rdn", "fwd", 1, 1024, 16, 128, 128, "bfloat16", LIMITS, in_one=False)
-    assert floor_ms("rdn", "fwd", 4, 2048, 16, 128, 128, "bfloat16", LIMITS, in_one=False) == pytest.approx(8 * one)
-    assert floor_ms("rdn", "fwd", 1, 1024, 16, 128, 128, "bfloat16", LIMITS, in_one=True) < 0.6 * one
+    one = floor_ms("rdn", "fwd", 1, 1024, 16, 128, 128, "bfloat16", LIMITS, in_one=())
+    assert floor_ms("rdn", "fwd", 4, 2048, 16, 128, 128, "bfloat16", LIMITS, in_one=()) == pytest.approx(8 * one)
+    assert floor_ms("rdn", "fwd", 1, 1024, 16, 128, 128, "bfloat16", LIMITS, in_one=IN_ONE) < 0.6 * one
     seconds = sum(cost.seconds(LIMITS) for cost in kernel_costs("rdn", gradients=False))
     assert one == pytest.approx(1000 * 1024 * 16 * seconds)

@@ -103,9 +103,16 @@ def test_use_of_the_card_is_told_where_its_rate_is_known() -> None:
         "command": "rla-bench",
         "date": "2026-01-01",
     }
-    content |= {"steps": 10, "peak_tflop_per_s": 989.4, "rows": [{**row, "mfu": 250.0 / 989.4}], "failures": []}
+    content |= {
+        "steps": 10,
+        "gpus": 3,
+        "peak_tflop_per_s": 989.4,
+        "rows": [{**row, "mfu": 250.0 / 989.4}],
+        "failures": [],
+    }
     text = models_markdown(content)
     assert "| **RDN** | 110.0M | 25.3% |" in text
+    assert "3 models at a time, side by side" in text
     assert "| **RDN** | 110.0M | 20,480 |" in text
     assert "| **RDN** | 110.0M | 100 (99\N{EN DASH}101) |" in text
     assert "## size=base, bf16-mixed, blocks and loss compiled" in text
@@ -172,6 +179,24 @@ def test_models_run_side_by_side_each_on_a_gpu_of_its_own(monkeypatch: pytest.Mo
     assert gpus["rdn"] == gpus["linear_attention"] != gpus["rla"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert visible_gpus(2) == ["0", "1"]
+
+
+def test_nothing_is_begun_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def work(cases: list[ModelCase], *_: Any) -> list[dict[str, Any]]:
+        begun.append(cases[0].model)
+        time.sleep(0.3)
+        return [{"ms": 1.0, "flop_per_token": 1.0} for _ in cases]
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rla_exp.bench.models._measure", work)
+    with pytest.raises(KeyboardInterrupt):
+        run_model_benchmark(settings(models=["rla", "rdn", "mamba2", "retnet"], lengths=[32]), stop)
+    # the one that was being measured meanwhile ends
+    assert len(begun) <= 2
 
 
 def test_a_process_that_dies_leaves_a_reason_for_every_case(monkeypatch: pytest.MonkeyPatch) -> None:

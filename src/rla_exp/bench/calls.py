@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from rla_exp.bench.cases import OPTIONS
+from rla_exp.bench.costs import IN_ONE
 from rla_exp.bench.implementations import OURS
 from rla_exp.bench.problem import Problem
 from rla_exp.kernels import State, linear_attention, linear_attention_step
@@ -43,20 +44,19 @@ def make_call(name: str, problem: Problem, backend: str) -> Callable[[], object]
     return both
 
 
-def runs_in_one(problem: Problem, backend: str) -> bool:
-    """Whether our forward pass is the kernel for Hopper, which has a floor of its own."""
+def passes_in_one(problem: Problem, backend: str) -> list[str]:
+    """Which of our passes (costs.IN_ONE) are kernels for Hopper, which have floors of their own."""
     case = problem.case
     if backend != "triton" or case.run == "step":
-        return False
+        return []
     # Triton is not everywhere
     from rla_exp.kernels.triton.call import Operands, usual_tiles
     from rla_exp.kernels.triton.plan import Switches
 
-    q, k, v = problem.q, problem.k, problem.v
-    gate = q.new_empty(())
-    return usual_tiles(
-        Operands(q, k, v, gate, gate, None, None), Switches.of(Options(**OPTIONS[case.op]))
-    ).forward_in_one
+    gate = problem.q.new_empty(())
+    x = Operands(problem.q, problem.k, problem.v, gate, gate, None, None)
+    tiles = usual_tiles(x, Switches.of(Options(**OPTIONS[case.op])))
+    return [name for name in IN_ONE if getattr(tiles, f"{name}_in_one")]
 
 
 def _forward(name: str, problem: Problem, backend: str) -> Forward:

@@ -6,21 +6,22 @@ came from memory a single time. Operations: products of matrices, a multiplicati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from rla_exp.bench.cases import OPTIONS, Op
+from rla_exp.bench.chunk_sizes import FLOAT, ChunkSizes
 from rla_exp.bench.limits import Limits
 from rla_exp.kernels.options import Options
 from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY, MAX_EXACT_K, ROWS, Switches
 from rla_exp.kernels.triton.tiles import BLOCK, chunk_size
 
-FLOAT = 4
-"""Bytes of a float32."""
 HOPPER_COLUMNS = 64
-"""Of V, that a program of the kernel for Hopper takes (hopper/layout.py, which cannot be imported without Triton)."""
+"""Of V, that a program of the kernels for Hopper takes (hopper/layout.py, which cannot be imported without Triton)."""
+IN_ONE = ("forward", "reverse", "gradients")
+"""Passes that there is a kernel for Hopper for."""
 
 
 @dataclass(frozen=True)
@@ -36,116 +37,29 @@ class Cost:
         return max(self.bytes / limits.copy_gb_per_s / 1e9, self.flops / limits.matmul_tflop_per_s / 1e12)
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    """Of a chunk, in bytes and operations."""
-
-    K: int
-    V: int
-    C: int
-    dtype: torch.dtype
-
-    @property
-    def item(self) -> int:
-        """Of one number."""
-        return self.dtype.itemsize
-
-    @property
-    def k(self) -> int:
-        """A tile of q or k."""
-        return self.C * self.K * self.item
-
-    @property
-    def v(self) -> int:
-        """A tile of v, o, r and of what is as wide."""
-        return self.C * self.V * self.item
-
-    @property
-    def matrix(self) -> int:
-        """C x C."""
-        return self.C * self.C * self.item
-
-    @property
-    def row(self) -> int:
-        """A float32 for each token."""
-        return self.C * FLOAT
-
-    @property
-    def state(self) -> int:
-        """K x V as the backward pass stores it."""
-        return self.K * self.V * self.item
-
-    @property
-    def checkpoint(self) -> float:
-        """A float32 state's share of a chunk."""
-        return self.K * self.V * FLOAT / CHECKPOINT_EVERY
-
-    @property
-    def through(self) -> int:
-        """Operations of a product with a state."""
-        return 2 * self.C * self.K * self.V
-
-    @property
-    def mix(self) -> int:
-        """Operations of a C x C matrix with a tile of v."""
-        return 2 * self.C * self.C * self.V
-
-    @property
-    def score(self) -> int:
-        """Operations of a C x C product of tiles of q and k, or of such a matrix with one."""
-        return 2 * self.C * self.C * self.K
-
-    @property
-    def blocks(self) -> int:
-        """Into which a chunk is taken apart where its system is inverted."""
-        return self.C // BLOCK
-
-    @property
-    def triangle(self) -> int:
-        """Operations of a product of tiles of q and k, blocks above the diagonal left out."""
-        return self.blocks * (self.blocks + 1) // 2 * 2 * BLOCK**2 * self.K
-
-    @property
-    def inner(self) -> int:
-        """Operations of C x C with C x C."""
-        return 2 * self.C**3
-
-
 def kernel_costs(
-    op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16", gradients: bool, in_one: bool = False
+    op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16", gradients: bool, in_one: Collection[str] = ()
 ) -> list[Cost]:
     """Of the kernels of a forward pass, or with `gradients` of forward and backward, in the order they run.
 
     Args:
-        in_one: both passes by the kernels for Hopper, in 16 bits with K = 128 and V = 64 or 128. Triton's
-            interpreter does not run these: their products are counted by hand, those of all others are compared with
-            what the interpreter does.
+        in_one: of IN_ONE, the passes by the kernels for Hopper, in 16 bits with K = 128 and V = 64 or 128 (but for the
+            gradients, 256). Triton's interpreter does not run these: their products are counted by hand, those of all
+            others are compared with what the interpreter does.
     """
     on = Switches.of(Options(**OPTIONS[op]))
     width: torch.dtype = getattr(torch, dtype)
     C = chunk_size(width)
-    size = _Sizes(K, V, C, width)
+    size = ChunkSizes(K, V, C, width)
     kernels = [("inverses", _inverses(on, size))] if on.DELTA else []
     states = ("S", "R") if on.RESIDUAL else ("S",)
-    if in_one:
+    if "forward" in in_one:
         kernels += [("rows", _rows(on, size)), ("forward on Hopper", _forward_in_one(on, size, states, keep=gradients))]
     else:
         kernels.append(("prepare", _prepare(on, size, forward=True)))
         kernels += [(f"forward {state}", _forward(on, size, state, keep=gradients)) for state in states]
-    if gradients and in_one:
-        last_first = states[::-1]
-        kernels.append(("rows again", _rows(on, size)))
-        kernels += [(f"replay {state} on Hopper", _replay(on, size, reads=on.DELTA)) for state in last_first]
-        kernels.append(("reverse on Hopper", _reverse_in_one(on, size, states)))
-        kernels += [(f"gradients {state} on Hopper", _gradients_in_one(on, size, state)) for state in last_first]
-    elif gradients:
-        kernels.append(("prepare again", _prepare(on, size, forward=False)))
-        for state in reversed(states):
-            kernels += [
-                (f"replay {state}", _replay(on, size, reads=on.DELTA or _predicts(on, state))),
-                (f"reverse {state}", _reverse(on, size, state)),
-                (f"gradients {state}", _gradients(on, size, state)),
-            ]
+    if gradients:
+        kernels += _backward(on, size, states[::-1], in_one)
     return [Cost(name, moved / C, operations / C) for name, (moved, operations) in kernels]
 
 
@@ -153,7 +67,7 @@ Chunk = tuple[float, float]
 """Bytes and operations."""
 
 
-def _inverses(on: Switches, size: _Sizes) -> Chunk:
+def _inverses(on: Switches, size: ChunkSizes) -> Chunk:
     # on the diagonal by halves, each step and its transposed; left of it sums of products, and one more
     products = 12 * size.blocks + sum((size.blocks - d) * (d + 1) for d in range(1, size.blocks))
     matrices = on.num_inverses + on.leaves_rest(size.dtype)
@@ -161,17 +75,17 @@ def _inverses(on: Switches, size: _Sizes) -> Chunk:
     return moved, size.triangle + on.num_inverses * products * 2 * BLOCK**3
 
 
-def _gates(on: Switches, size: _Sizes) -> int:
+def _gates(on: Switches, size: ChunkSizes) -> int:
     """Bytes of the gates, read, and of what they become by row."""
     return (2 + on.RESIDUAL + ROWS - 1 + on.RESIDUAL) * size.row
 
 
-def _rows(on: Switches, size: _Sizes) -> Chunk:
+def _rows(on: Switches, size: ChunkSizes) -> Chunk:
     # q and k for their norms alone
     return _gates(on, size) + on.NORMALIZE * 2 * size.k, 0
 
 
-def _prepare(on: Switches, size: _Sizes, *, forward: bool) -> Chunk:
+def _prepare(on: Switches, size: ChunkSizes, *, forward: bool) -> Chunk:
     # of the prediction's matrices also what rounding takes: by the delta rule of both operands, that of T_b is read
     exact = forward and on.exact(size.dtype)
     rest = forward and on.leaves_rest(size.dtype)
@@ -186,7 +100,7 @@ def _predicts(on: Switches, state: str) -> bool:
     return on.FIT and state == "S"
 
 
-def _forward(on: Switches, size: _Sizes, state: str, *, keep: bool) -> Chunk:
+def _forward(on: Switches, size: ChunkSizes, state: str, *, keep: bool) -> Chunk:
     predicts = _predicts(on, state)
     exact = on.exact(size.dtype)
     exact_writes = exact and (predicts or size.K <= MAX_EXACT_K)
@@ -197,7 +111,7 @@ def _forward(on: Switches, size: _Sizes, state: str, *, keep: bool) -> Chunk:
     return moved, (2 + (on.DELTA or predicts) + exact_writes) * size.through + matrices * size.mix
 
 
-def _forward_in_one(on: Switches, size: _Sizes, states: Sequence[str], *, keep: bool) -> Chunk:
+def _forward_in_one(on: Switches, size: ChunkSizes, states: Sequence[str], *, keep: bool) -> Chunk:
     # the warps of a state multiply as often as its own kernel: A_s U is as much as READ_S times what is written
     operations = sum(_forward(on, size, state, keep=keep)[1] for state in states)
     # scores, and by the delta rule PREDICT with what rounding takes, again for each block of V
@@ -210,12 +124,12 @@ def _forward_in_one(on: Switches, size: _Sizes, states: Sequence[str], *, keep: 
     return moved + keep * len(states) * size.checkpoint, operations
 
 
-def _replay(on: Switches, size: _Sizes, *, reads: bool) -> Chunk:
+def _replay(on: Switches, size: ChunkSizes, *, reads: bool) -> Chunk:
     moved = size.k + (1 + reads) * size.v + 3 * size.row + on.DELTA * size.matrix + size.checkpoint + size.state
     return moved, (1 + reads) * size.through + on.DELTA * size.mix
 
 
-def _reverse(on: Switches, size: _Sizes, state: str) -> Chunk:
+def _reverse(on: Switches, size: ChunkSizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
     follows = on.RESIDUAL and state == "S"
     # do and the solved system; dv, and what goes back from R
@@ -225,7 +139,7 @@ def _reverse(on: Switches, size: _Sizes, state: str) -> Chunk:
     return moved, (2 + (on.DELTA or predicts)) * size.through + matrices * size.mix
 
 
-def _reverse_in_one(on: Switches, size: _Sizes, states: Sequence[str]) -> Chunk:
+def _reverse_in_one(on: Switches, size: ChunkSizes, states: Sequence[str]) -> Chunk:
     # the warps of a state multiply as often as its own kernel: with A and N' before T, instead of all at once
     operations = sum(_reverse(on, size, state)[1] for state in states)
     # scores, again for each block of V
@@ -236,7 +150,32 @@ def _reverse_in_one(on: Switches, size: _Sizes, states: Sequence[str]) -> Chunk:
     return moved + len(states) * size.state, operations
 
 
-def _gradients(on: Switches, size: _Sizes, state: str) -> Chunk:
+def _backward(
+    on: Switches, size: ChunkSizes, last_first: Sequence[str], in_one: Collection[str]
+) -> list[tuple[str, Chunk]]:
+    """The kernels of the backward pass."""
+    if "gradients" in in_one:
+        # by the additive rule they make again what the prediction's gradient needs of the state
+        replays = {state: (f"replay {state} on Hopper", _replay(on, size, reads=on.DELTA)) for state in last_first}
+        gradients = {
+            state: (f"gradients {state} on Hopper", _gradients_in_one(on, size, state)) for state in last_first
+        }
+    else:
+        replays = {
+            state: (f"replay {state}", _replay(on, size, reads=on.DELTA or _predicts(on, state)))
+            for state in last_first
+        }
+        gradients = {state: (f"gradients {state}", _gradients(on, size, state)) for state in last_first}
+    if "reverse" in in_one:
+        reverse = ("reverse on Hopper", _reverse_in_one(on, size, last_first))
+        return [("rows again", _rows(on, size)), *replays.values(), reverse, *gradients.values()]
+    kernels = [("prepare again", _prepare(on, size, forward=False))]
+    for state in last_first:
+        kernels += [replays[state], (f"reverse {state}", _reverse(on, size, state)), gradients[state]]
+    return kernels
+
+
+def _gradients(on: Switches, size: ChunkSizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
     reads = on.DELTA or predicts
     adds = on.RESIDUAL and state == "S"
@@ -248,7 +187,7 @@ def _gradients(on: Switches, size: _Sizes, state: str) -> Chunk:
     return moved, (3 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
 
 
-def _gradients_in_one(on: Switches, size: _Sizes, state: str) -> Chunk:
+def _gradients_in_one(on: Switches, size: ChunkSizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
     reads = on.DELTA or predicts
     adds = on.RESIDUAL and state == "S"
@@ -278,7 +217,7 @@ def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> li
     on = Switches.of(Options(**OPTIONS[op]))
     width: torch.dtype = getattr(torch, dtype)
     C = chunk_size(width)
-    size = _Sizes(K, V, C, width)
+    size = ChunkSizes(K, V, C, width)
     states = 1 + on.RESIDUAL
     found = [
         ("r", on.FIT * size.v, "saved"),
@@ -303,7 +242,7 @@ def step_bytes(op: Op, B: int, H: int, K: int, V: int) -> int:
 
 
 def floor_ms(
-    op: Op, run: str, B: int, T: int, H: int, K: int, V: int, dtype: str, limits: Limits, *, in_one: bool
+    op: Op, run: str, B: int, T: int, H: int, K: int, V: int, dtype: str, limits: Limits, *, in_one: Collection[str]
 ) -> float:
     """The least time of a row of ours: each kernel at the device's limits, one after the other."""
     if run == "step":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rla_exp.bench.cases import Op
-from rla_exp.bench.costs import Cost, kernel_costs, stored
+from rla_exp.bench.costs import IN_ONE, Cost, kernel_costs, stored
 from rla_exp.bench.limits import Limits
 from rla_exp.bench.markdown import LABELS, NONE
 
@@ -79,10 +79,10 @@ def _sum(costs: Sequence[Cost]) -> str:
 
 
 def _table(text: Callable[[Cost], str], total: Callable[[Sequence[Cost]], str]) -> str:
-    ways = (("", False), (", on Hopper", True))
+    ways: tuple[tuple[str, tuple[str, ...]], ...] = (("", ()), (", on Hopper", IN_ONE))
     forward = {(op, way): kernel_costs(op, gradients=False, in_one=way) for op in SHOWN for _, way in ways}
     both = {(op, way): kernel_costs(op, gradients=True, in_one=way) for op in SHOWN for _, way in ways}
-    order = (forward["rdn", False], forward["rdn", True], both["rdn", False], both["rdn", True])
+    order = (forward["rdn", ()], forward["rdn", IN_ONE], both["rdn", ()], both["rdn", IN_ONE])
     kernels = [cost.kernel for costs in order for cost in costs]
     lines = _head(["", *(LABELS[op] for op in SHOWN)])
     for kernel in dict.fromkeys(kernels):

@@ -114,7 +114,7 @@ def _floor(limits: Limits) -> Callable[[Row], float]:
         row["V"],
         row["dtype"],
         limits,
-        in_one=row.get("in_one", False),
+        in_one=row.get("in_one", ()),
     )
 
 

@@ -51,6 +51,8 @@ def models_markdown(content: Mapping[str, Any]) -> str:
         f"{content['steps']} steps after a few to warm up. B sequences of T tokens.",
         "Operations: 3 x those of a forward pass (2 a parameter that multiplies a token, and the token mixer's own).",
     ]
+    if content.get("gpus", 1) > 1:
+        lines.append(f"{content['gpus']} models at a time, side by side on one host, each on a GPU of its own.")
     if peak is not None:
         lines.append(f"MFU: these operations a second, of the {peak:g} TFLOP/s of the data sheet (dense bfloat16).")
     for size in dict.fromkeys(row["size"] for row in [*content["rows"], *content["failures"]]):
@@ -156,8 +158,13 @@ def draw_models(content: Mapping[str, Any]) -> Figure | None:
                 ax.set_ylabel(label)
                 ax.set_xlabel("tokens of a sequence")
                 ax.set_title(f"size={size}")
-        handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+        found = [zip(*ax.get_legend_handles_labels(), strict=True) for ax in axes.flat]
+        # not every size has every model
+        handles = {label: handle for pairs in found for handle, label in pairs}
+        labels = [label for label in LABELS.values() if label in handles]
+        figure.legend(
+            [handles[label] for label in labels], labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8
+        )
         figure.suptitle(f"Training steps on {content['gpu']}", fontsize=9.5, fontweight="bold")
     return figure
 

@@ -94,6 +94,7 @@ def run_model_benchmark(settings: ModelBenchSettings, on_row: Callable[[Content,
         "command": settings.command,
         "date": time.strftime("%Y-%m-%d"),
         "steps": settings.steps,
+        "gpus": settings.gpus,
         "peak_tflop_per_s": next((rate for part, rate in PEAK_TFLOP_PER_S.items() if part in name), None),
         "rows": [],
         "failures": [],
@@ -114,9 +115,14 @@ def run_model_benchmark(settings: ModelBenchSettings, on_row: Callable[[Content,
 
     with ThreadPoolExecutor(settings.gpus) as pool:
         running = {pool.submit(measure, cases): cases for cases in jobs}
-        for done in as_completed(running):
-            for case, reply in zip(running[done], done.result(), strict=True):
-                on_row(content, _add(content, case, reply))
+        try:
+            for done in as_completed(running):
+                for case, reply in zip(running[done], done.result(), strict=True):
+                    on_row(content, _add(content, case, reply))
+        except BaseException:
+            # leaving the pool would first measure all that waits
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     # as asked for, whichever was done first
     order = [asdict(case) for cases in jobs for case in cases]
     for part in ("rows", "failures"):

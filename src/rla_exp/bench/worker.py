@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from rla_exp.bench.calls import lift_refusal, make_call, runs_in_one
+from rla_exp.bench.calls import lift_refusal, make_call, passes_in_one
 from rla_exp.bench.cases import Case
 from rla_exp.bench.implementations import OURS
 from rla_exp.bench.limits import measure_limits
@@ -41,7 +41,8 @@ def answer(request: dict[str, Any], *, name: str, device: torch.device, backend:
         # of its ops the ungated one alone is not refused
         is_lifted = name in ("fla", "fla_twice") and case.op != "delta_net" and lift_refusal()
         reply = {**asdict(measure(call, device, request["seconds"])), "note": LIFTED if is_lifted else ""}
-        return {**reply, "in_one": True} if name == OURS and runs_in_one(problem, backend) else reply
+        in_one = passes_in_one(problem, backend) if name == OURS else []
+        return {**reply, "in_one": in_one} if in_one else reply
     # whatever a kernel or a compiler may raise is a result here
     except Exception as error:
         traceback.print_exc()

@@ -92,6 +92,11 @@ def bench_models(settings: ModelBenchCommand, arguments: Sequence[str]) -> None:
         raise UserError(f"gpus={settings.gpus}: device=cpu has none, and times models one after the other")
     if device == "cuda" and settings.gpus > torch.cuda.device_count():
         raise UserError(f"gpus={settings.gpus}: there are {torch.cuda.device_count()} here")
+    names = {torch.cuda.get_device_name(index) for index in range(settings.gpus)} if device == "cuda" else set()
+    if len(names) > 1:
+        raise UserError(
+            f"gpus={settings.gpus}: their times go into one table, and they differ: {', '.join(sorted(names))}"
+        )
     folder = settings.out / "models"
 
     def on_row(content: dict[str, Any], row: dict[str, Any]) -> None:

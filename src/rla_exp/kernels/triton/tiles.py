@@ -52,11 +52,11 @@ class Tiles:
     reverse_segments: int = 1
     """The backward pass, each slice of a sequence."""
     forward_in_one: bool = False
-    """Whether the forward pass is the kernel for Hopper (hopper/), which carries S and R."""
+    """Whether the forward pass is the kernel for Hopper (hopper/forward/), which carries S and R."""
     reverse_in_one: bool = False
-    """Whether the reverse pass is the one for Hopper, which carries their gradients."""
+    """Whether the reverse pass is the one for Hopper (hopper/reverse/), which carries their gradients."""
     gradients_in_one: bool = False
-    """Whether the gradients of q, k and the gates are the kernel for Hopper."""
+    """Whether those of q, k and the gates come from the kernel for Hopper (hopper/gradients/)."""
 
 
 def chunk_size(dtype: torch.dtype) -> int:
@@ -243,7 +243,7 @@ class Gpu:
     has_descriptors: bool = False
     """Whether it is a Hopper GPU, on which kernels that load by descriptor were measured."""
     runs_gluon: bool = False
-    """Whether it is one with a ptxas that leaves alone the registers which a product reads: the kernel for Hopper."""
+    """Whether it is one with a ptxas that leaves alone the registers which a product reads: the kernels for Hopper."""
 
 
 @cache

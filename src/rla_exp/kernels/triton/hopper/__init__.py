@@ -6,10 +6,10 @@ by side:
 - `mixes.make_mixes`, a chunk ahead, makes what depends on q, k and the gates alone: PREDICT, A_s and A.
 - `states.carry_state` carries S, transposed, [BV, K], in its registers.
 - `states.carry_residual` carries R likewise, a part of a chunk behind, and takes r and o of S from it. It also asks the
-  copy engine for tiles (`loads.py`), up to three chunks ahead; without a residual, `carry_state` does.
+  copy engine for tiles (`forward/loads.py`), up to three chunks ahead; without a residual, `carry_state` does.
 
 In `reverse/` the groups are `scores.make_scores` and, for each state's gradient, `states.carry_gradient`, R ahead of S,
-and one warp that asks for tiles (`loads.ask_for_tiles`).
+and one warp that asks for tiles (`reverse/loads.py`).
 
 States and what is multiplied with them are transposed: what multiplies from the left is then always the result of the
 product before, in the registers where it is, and needs neither shared memory nor a barrier. The groups wait for one
@@ -17,7 +17,7 @@ another at barriers in shared memory (`layout.py`, `reverse/layout.py`). Written
 to its kernels what Triton decides by itself: which warps do what, where tensors lie, and when a product is waited for.
 
 In `gradients/` there is one group of warps, and one state a launch: chunk by chunk, all that the next chunk needs is
-asked for as soon as there is a place (`slots.py`).
+asked for as soon as there is a place (`gradients/slots.py`).
 
 The three do not import one another; `launch.py` runs them.
 """

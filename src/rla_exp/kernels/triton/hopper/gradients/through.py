@@ -1,6 +1,5 @@
 """The gradients of q and k through a state."""
 
-# tuples are unpacked whole
 import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier, warpgroup_mma, warpgroup_mma_wait
