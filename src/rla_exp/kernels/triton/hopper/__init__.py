@@ -13,8 +13,9 @@ and one warp that asks for tiles (`reverse/loads.py`).
 
 States and what is multiplied with them are transposed: what multiplies from the left is then always the result of the
 product before, in the registers where it is, and needs neither shared memory nor a barrier. The groups wait for one
-another at barriers in shared memory (`layout.py`, `reverse/layout.py`). Written in Gluon, part of Triton, which leaves
-to its kernels what Triton decides by itself: which warps do what, where tensors lie, and when a product is waited for.
+another at barriers in shared memory (`forward/layout.py`, `reverse/layout.py`). Written in Gluon, part of Triton, which
+leaves to its kernels what Triton decides by itself: which warps do what, where tensors lie, and when a product is
+waited for.
 
 In `gradients/` there is one group of warps, and one state a launch: chunk by chunk, all that the next chunk needs is
 asked for as soon as there is a place (`gradients/slots.py`).

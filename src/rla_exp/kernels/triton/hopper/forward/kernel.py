@@ -4,9 +4,10 @@ import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 
+from rla_exp.kernels.triton.hopper.forward.layout import BARRIERS, BATCH, DONE, LATE_READY, SLOTS
 from rla_exp.kernels.triton.hopper.forward.mixes import make_mixes
 from rla_exp.kernels.triton.hopper.forward.states import carry_residual, carry_state
-from rla_exp.kernels.triton.hopper.layout import BARRIERS, BATCH, BV, DONE, LATE_READY, PART, PARTS, SLOTS, C, K
+from rla_exp.kernels.triton.hopper.layout import BV, PART, PARTS, C, K
 
 
 # one binary for all lengths: what the self-check compiled is what runs

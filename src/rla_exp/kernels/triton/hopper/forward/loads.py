@@ -7,7 +7,8 @@ from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 
 from rla_exp.kernels.triton.hopper.copies import load_async
-from rla_exp.kernels.triton.hopper.layout import BV, DONE, KEYS_AT, KEYS_READY, LATE_READY, SLOTS, SYSTEMS_Y, C, K
+from rla_exp.kernels.triton.hopper.forward.layout import DONE, KEYS_AT, KEYS_READY, LATE_READY, SLOTS, SYSTEMS_Y
+from rla_exp.kernels.triton.hopper.layout import BV, C, K
 
 
 @gluon.jit

@@ -12,34 +12,36 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from rla_exp.kernels.triton.hopper.copies import load_async
-from rla_exp.kernels.triton.hopper.gates import decays, load_gates
-from rla_exp.kernels.triton.hopper.layout import (
-    BY_COLUMN,
-    BY_ROW,
+from rla_exp.kernels.triton.hopper.forward.layout import (
     DONE,
-    G_BEFORE,
-    G_ROW,
     GATES_READY,
     KEYS_AT,
     KEYS_READY,
-    LEFT,
-    LOG2E,
     MIX_R_READY,
     MIX_S_FREE,
     MIX_S_READY,
     MIXES_R,
     MIXES_REST,
     MIXES_S,
+    REST_READY,
+    SLOTS,
+    SYSTEMS_REST,
+    rest,
+)
+from rla_exp.kernels.triton.hopper.gates import decays, load_gates
+from rla_exp.kernels.triton.hopper.layout import (
+    BY_COLUMN,
+    BY_ROW,
+    G_BEFORE,
+    G_ROW,
+    LEFT,
+    LOG2E,
     NORM_OF_K,
     NORM_OF_Q,
     PARTS,
-    REST_READY,
-    SLOTS,
     SQUARE,
-    SYSTEMS_REST,
     C,
     gate,
-    rest,
 )
 
 

@@ -14,23 +14,14 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from rla_exp.kernels.triton.hopper.copies import store_async
-from rla_exp.kernels.triton.hopper.forward.loads import ask_for_first, ask_for_next
-from rla_exp.kernels.triton.hopper.layout import (
+from rla_exp.kernels.triton.hopper.forward.layout import (
     BATCH,
-    BETA,
     BEYOND,
-    BV,
-    BY_COLUMN,
-    DECAY,
     DONE,
-    GAMMA,
     GATES_READY,
-    GET,
-    HOLD,
     KEYS_AT,
     KEYS_READY,
     LATE_READY,
-    LEFT_OF_STATE,
     MIX_R_READY,
     MIX_S_FREE,
     MIX_S_READY,
@@ -39,24 +30,35 @@ from rla_exp.kernels.triton.hopper.layout import (
     MIXES_S,
     O_FREE,
     O_READY,
-    PREDICT,
     R_FREE,
     R_READY,
-    READ_R,
-    READ_S,
     SLOTS,
-    SQUARE,
-    STATE,
     SYSTEMS_Y,
     VALUES_O,
     VALUES_R,
+    bounded,
+    rest,
+)
+from rla_exp.kernels.triton.hopper.forward.loads import ask_for_first, ask_for_next
+from rla_exp.kernels.triton.hopper.layout import (
+    BETA,
+    BV,
+    BY_COLUMN,
+    DECAY,
+    GAMMA,
+    GET,
+    HOLD,
+    LEFT_OF_STATE,
+    PREDICT,
+    READ_R,
+    READ_S,
+    SQUARE,
+    STATE,
     C,
     K,
     as_left,
-    bounded,
     gate,
     load_state,
-    rest,
     store_state,
 )
 

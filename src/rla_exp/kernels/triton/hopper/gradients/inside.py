@@ -46,13 +46,13 @@ from rla_exp.kernels.triton.hopper.layout import (
 )
 from rla_exp.kernels.triton.plan import ROWS
 
-GATES = gl.constexpr(ROWS)
+NUM_ROWS = gl.constexpr(ROWS)
 
 
 @gluon.jit
-def load_gates(rows, at, NORMALIZE: gl.constexpr, SECOND: gl.constexpr):
+def gates_of_chunk(rows, at, NORMALIZE: gl.constexpr, SECOND: gl.constexpr):
     """Of a chunk [C]: G_t, G_{t-1}, what scales writes, 1 / |k| and 1 / |q|; and the last G."""
-    gates = rows + at.to(gl.int64) * (GATES * C)
+    gates = rows + at.to(gl.int64) * (NUM_ROWS * C)
     row = gl.arange(0, C, BY_ROW)
     G = gl.load(gates + G_ROW * C + row)
     G_before = gl.load(gates + G_BEFORE * C + row)

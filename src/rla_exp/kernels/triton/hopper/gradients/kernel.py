@@ -13,7 +13,7 @@ from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier, tma
 
 from rla_exp.kernels.triton.hopper.copies import store_async
-from rla_exp.kernels.triton.hopper.gradients.inside import load_gates, make_matrices, make_written
+from rla_exp.kernels.triton.hopper.gradients.inside import gates_of_chunk, make_matrices, make_written
 from rla_exp.kernels.triton.hopper.gradients.slots import (
     BARRIERS,
     DK,
@@ -185,7 +185,7 @@ def fused_gradients_kernel(
     ask_for_state(spot, 1, descriptors, shared, BLOCKS)
     row = gl.arange(0, C, BY_ROW)
     ones = gl.full([C], 1.0, gl.float32, BY_ROW)
-    of_next = load_gates(rows, spot[0], NORMALIZE, SECOND)
+    of_next = gates_of_chunk(rows, spot[0], NORMALIZE, SECOND)
     turn = 0
     while spot[0] < total:
         at, token, head, place = spot
@@ -216,7 +216,7 @@ def fused_gradients_kernel(
             gates, shared, scale, lam_error, lam_held, BLOCKS, DELTA, RESIDUAL, FIT, SUM, DECAYED, NORMS, SECOND
         )
         # a chunk ahead: nothing hides the time that these take
-        of_next = load_gates(rows, gl.where(later[0] < total, later[0], at), NORMALIZE, SECOND)
+        of_next = gates_of_chunk(rows, gl.where(later[0] < total, later[0], at), NORMALIZE, SECOND)
         if ADD:
             share = gl.load(dg + at_gates)
         d_q, d_k, along, of_prediction, kept, inner = through_half(
