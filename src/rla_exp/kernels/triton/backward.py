@@ -179,16 +179,19 @@ def fused_backward(
             for state in states
         }
 
+    if in_one:
+        from rla_exp.kernels.triton.hopper.launch import Reverse
+
+        both = Reverse(call, saved, do, dS, dR, of_S, of_R, dv)
+
     for start, length in slices:
         where = call.slice(start, length)
         every_chunk = chunking.num_rows(length)
         if in_one:
-            from rla_exp.kernels.triton.hopper import launch as hopper
-
             rows = make_rows(call, start, length)
             for state in states:
                 replay(state, rows)
-            hopper.reverse(call, saved, (start, length), rows, do, dS, dR, of_S, of_R, dv)
+            both.launch(rows, start, length)
             for state in states:
                 gradients(state, rows)
         else:

@@ -63,77 +63,73 @@ def forward(
         clip_inside,
         clip_outside,
         V=V,
-        DELTA=switches.DELTA,
-        RESIDUAL=switches.RESIDUAL,
-        FIT=switches.FIT,
-        CLIPPED=switches.CLIPPED,
         # of two numbers of the dtype
         BETWEEN=clip != clip_inside,
-        SUM=switches.SUM,
-        DECAYED=switches.DECAYED,
-        NORMALIZE=switches.NORMALIZE,
         HAS_S=S is not None,
         HAS_R=R is not None,
         KEEP=keep,
         REST=rest is not None,
+        **asdict(switches),
         num_warps=4,
     )
     return inverses
 
 
-def reverse(
-    call: Call,
-    saved: Saved,
-    span: tuple[int, int],
-    rows: Tensor,
-    do: Tensor,
-    dS: Tensor,
-    dR: Tensor | None,
-    of_S: Buffers,
-    of_R: Buffers,
-    dv: Tensor,
-) -> None:
-    """From the gradients of the states after a slice, in place those before; fills after, solved and dv.
+class Reverse:
+    """The gradients that both states carry, slice by slice: descriptors are made once."""
 
-    Args:
-        call: as above, and of a backward pass that is not cut into segments.
-        span: (first chunk, chunks) of the slice.
-        rows: its gates by row.
-        of_S: its buffers, and (of_R) those of R, where there is one.
-    """
-    x, switches, H = call.x, call.switches, call.num_heads
-    N, _, K, V = call.state_shape
-    _, clip_inside, _ = call.clip_bounds
-    second = switches.RESIDUAL
-    fused_reverse_kernel[V // BV, N * H](
-        _tokens(x.q, K),
-        _tokens(x.k, K),
-        _tokens(do, BV),
-        _tokens(saved.r, BV) if switches.CLIPPED and saved.r is not None else None,
-        _matrices(saved.inverses),
-        _blocks(of_S.after),
-        _blocks(of_R.after) if second else None,
-        _blocks(of_S.solved),
-        _blocks(of_R.solved) if second else None,
-        _tokens(dv, BV),
-        rows,
-        dS,
-        dR,
-        call.chunking.num_tokens,
-        *span,
-        H,
-        call.scale,
-        clip_inside,
-        V=V,
-        DELTA=switches.DELTA,
-        RESIDUAL=switches.RESIDUAL,
-        FIT=switches.FIT,
-        CLIPPED=switches.CLIPPED,
-        SUM=switches.SUM,
-        DECAYED=switches.DECAYED,
-        NORMALIZE=switches.NORMALIZE,
-        num_warps=4,
-    )
+    def __init__(
+        self,
+        call: Call,
+        saved: Saved,
+        do: Tensor,
+        dS: Tensor,
+        dR: Tensor | None,
+        of_S: Buffers,
+        of_R: Buffers,
+        dv: Tensor,
+    ) -> None:
+        """For a call as above, whose backward pass is not cut into segments.
+
+        Args:
+            dS: of the final S, and dR of the final R; in place those before each slice.
+            of_S: its buffers, and (of_R) those of R, where there is one.
+        """
+        *_, K, _ = call.state_shape
+        second = call.switches.RESIDUAL
+        self._call = call
+        self._tiles = (
+            _tokens(call.x.q, K),
+            _tokens(call.x.k, K),
+            _tokens(do, BV),
+            _tokens(saved.r, BV) if call.switches.CLIPPED and saved.r is not None else None,
+            _matrices(saved.inverses),
+            _blocks(of_S.after),
+            _blocks(of_R.after) if second else None,
+            _blocks(of_S.solved),
+            _blocks(of_R.solved) if second else None,
+            _tokens(dv, BV),
+        )
+        self._states = (dS, dR)
+
+    def launch(self, rows: Tensor, start: int, length: int) -> None:
+        """Fills after, solved and dv of a slice."""
+        call = self._call
+        N, H, _, V = call.state_shape
+        fused_reverse_kernel[V // BV, N * H](
+            *self._tiles,
+            rows,
+            *self._states,
+            call.chunking.num_tokens,
+            start,
+            length,
+            H,
+            call.scale,
+            call.clip_bounds[1],
+            V=V,
+            **asdict(call.switches),
+            num_warps=4,
+        )
 
 
 class GradientsOfState:
