@@ -15,6 +15,7 @@ from rla_exp.report.caption import notes
 from rla_exp.report.cells import to_cells
 from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
 from rla_exp.report.spec_file import LearningRateRule
+from rla_exp.report.write import write_table
 
 RULE = """
     learning_rates:
@@ -90,6 +91,24 @@ def test_diagnostics_that_would_never_come_are_left_out(
     runs = selection_runs(TableSpec.load("small", "large", folder=tables))
     assert {run.setting("trainer.max_steps") for run in runs} == {"8"}
     assert {run.setting("trainer.diagnostics_every") for run in runs} == {kept}
+
+
+@pytest.mark.parametrize(("share", "steps"), [(1.0, "100"), (0.996, "100"), (0.99, "99")])
+def test_candidates_of_all_steps_are_the_tables_own_runs(tables: Path, share: float, steps: str) -> None:
+    path = tables / "small.yaml"
+    # what a part of the steps goes without, the whole has
+    every = "trainer.validate_every=50, trainer.checkpoint_every=50, trainer.diagnostics_every=100"
+    overrides = f"trainer.max_steps=100, {every}"
+    text = path.read_text().replace("rows: [full, no_clip]}", f"rows: [full, no_clip], overrides: [{overrides}]}}")
+    path.write_text(text.rstrip("\n") + RULE.replace("share: 0.25", f"share: {share}"))
+    spec = TableSpec.load("small", "large", seeds=[0, 1], folder=tables)
+    runs = selection_runs(spec)
+    assert {run.setting("trainer.max_steps") for run in runs} == {steps}
+    tried = {request: compose(request.overrides).resolved for request in runs}
+    for lr in spec.rules["mqar"].candidates:
+        for own in spec.with_learning_rates({(row.id, "mqar"): lr for row in spec.rows}).runs():
+            (same,) = (run for run in runs if (run.row, run.seed, run.tried_lr) == (own.row, own.seed, lr))
+            assert (tried[same] == compose(own.overrides).resolved) == (steps == "100")
 
 
 def test_short_candidates_with_the_trainers_own_diagnostics_are_runs() -> None:
@@ -171,6 +190,38 @@ def test_the_table_says_what_was_chosen_and_from_what(spec: TableSpec, tmp_path:
     assert (first["group"], first["row"], first["lr"], first["at_edge"]) == ("rla", "full", 0.001, True)
     assert [candidate["score"] for candidate in first["candidates"]] == [0.55, 0.35, None]
     assert [run["state"] for run in first["candidates"][2]["runs"]] == ["done", "failed"]
+
+
+def test_a_run_that_is_a_candidate_too_is_counted_once(tables: Path, spec: TableSpec, tmp_path: Path) -> None:
+    path = tables / f"{spec.name}.yaml"
+    path.write_text(path.read_text().replace("share: 0.25", "share: 1.0"))
+    spec = TableSpec.load("small", "large", seeds=[0, 1], folder=tables)
+    tried = scored(spec, tmp_path, {1e-3: (0.5, 0.6), 1e-2: (0.4, 0.3), 1e-1: (0.2, 0.2)})
+    for folder in tried.values():
+        content = json.loads((folder / "result.json").read_text())
+        content["metrics"] |= {"test/accuracy": 0.5, "state_bytes": 1.0}
+        content |= {"timing": {"tokens_per_s": 1.0}, "provenance": {"sources": "a" * 64, "device": "a processor"}}
+        (folder / "result.json").write_text(json.dumps(content))
+        (folder / "environment.json").write_text(json.dumps({"command": ["table.py"], "started": "2026-01-01"}))
+    choices = choose_learning_rates(spec, tried)
+    spec = spec.with_learning_rates({(c.row, c.study): c.lr or 0.0 for c in choices})
+    own = {run: folder for run in spec.runs() for r, folder in tried.items() if is_run_of(r, run)}
+    table = collect(spec, own, choices=choices)
+    assert table.count("done") == 4 * 2
+    assert [len(runs) for origin in table.origins for runs in origin.runs.values()] == [24, 24]
+    write_table(table, tmp_path / "results")
+    (environment,) = json.loads((tmp_path / "results" / "environment.json").read_text())
+    assert environment["runs"] == 24
+    assert any(
+        "seeds 0, 1 of whole runs, the table's own among them; the test split has no part in it." in note
+        for note in notes(table)
+    )
+
+
+def is_run_of(candidate: RunRequest, run: RunRequest) -> bool:
+    """Whether a candidate of a whole run's length is this run of the table."""
+    lr = run.setting("optim.lr")
+    return lr is not None and (candidate.row, candidate.seed, candidate.tried_lr) == (run.row, run.seed, float(lr))
 
 
 def test_a_metric_that_runs_lack_is_refused(spec: TableSpec, tmp_path: Path) -> None:

@@ -77,9 +77,12 @@ def _choices(table: Table) -> list[str]:
         label = table.spec.studies[study].label
         candidates = ", ".join(f"{lr:g}" for lr in rule.candidates)
         seeds = ", ".join(str(seed) for seed in rule.seeds)
+        steps = "of whole runs, the table's own among them"
+        if rule.share < 1:
+            steps = f"after {rule.share:.0%} of the steps, with a schedule of that length"
         said.append(
             f"{label}: each row has of {candidates} the one with the {word} mean {rule.metric} over seeds {seeds} "
-            f"after {rule.share:.0%} of the steps, with a schedule of that length; the test split has no part in it."
+            f"{steps}; the test split has no part in it."
         )
         choices = [choice for choice in table.choices if choice.study == study and choice.lr is not None]
         at_edge = [_row_label(table, choice) for choice in choices if choice.at_edge]

@@ -60,7 +60,10 @@ class Choice:
 
 
 def selection_runs(spec: TableSpec) -> list[RunRequest]:
-    """The runs that choose learning rates, none where the table gives them all: ordinary runs, only shorter."""
+    """The runs that choose learning rates, none where the table gives them all: ordinary runs, only shorter.
+
+    Where a rule's share is 1 they are those that the table itself would have of these rates and seeds.
+    """
     return [
         RunRequest(_overrides(spec, row.overrides, study_key, rule, lr, seed), row.id, study_key, seed, tried_lr=lr)
         for study_key, rule in spec.rules.items()
@@ -95,13 +98,18 @@ def _overrides(
     settings = dict(override.split("=", 1) for override in merged)
     if "trainer.max_steps" not in settings:
         raise ConfigError([f"table {spec.name}: learning_rates.{study} needs trainer.max_steps among the overrides"])
-    steps = max(1, round(rule.share * int(settings["trainer.max_steps"])))
+    tried = [f"optim.lr={lr:g}", f"seed={seed}"]
+    whole = int(settings["trainer.max_steps"])
+    steps = max(1, round(rule.share * whole))
+    if steps == whole:
+        # the table's own run of this rate and seed: nothing is trained twice
+        return merge_overrides(merged, tried)
     # what comes every so many steps of the whole run may never come in a part of it; the first two come at the end
     left_out = ["trainer.validate_every=null", "trainer.checkpoint_every=null"]
     if _diagnostics_every(settings) > steps:
         # those that come stay: without them a run would be another one than those that are finished
         left_out.append("trainer.diagnostics_every=null")
-    return merge_overrides(merged, [*left_out, f"trainer.max_steps={steps}", f"optim.lr={lr:g}", f"seed={seed}"])
+    return merge_overrides(merged, [*left_out, f"trainer.max_steps={steps}", *tried])
 
 
 def _diagnostics_every(settings: Mapping[str, str]) -> int:

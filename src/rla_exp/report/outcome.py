@@ -97,6 +97,15 @@ def _with_more(run: Outcome, path: Path | None, *, suites: Sequence[str], traced
     return replace(run, evaluations=evaluations, lines=RunFolder(path).read_metrics() if traced else ())
 
 
+def each_once(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Each run once: rows may share one, and a candidate for a learning rate may be a run of the table."""
+    found: dict[tuple[str, str | RunRequest], Outcome] = {}
+    for run in outcomes:
+        # those without a folder are told apart by what asks for them
+        found.setdefault((run.request.study, run.folder or run.request), run)
+    return list(found.values())
+
+
 def absent_scores(spec: TableSpec, outcomes: Sequence[Outcome]) -> list[str]:
     """The keys of the columns that show scores which not one run has."""
     return [
@@ -143,7 +152,7 @@ class Origin:
 
 def read_origins(spec: TableSpec, outcomes: Iterable[Outcome]) -> list[Origin]:
     """Where the finished runs come from: source and device over the whole table, the corpus for each study."""
-    done = [outcome for outcome in outcomes if outcome.provenance]
+    done = [outcome for outcome in each_once(outcomes) if outcome.provenance]
     origins = [
         _origin("source", done, lambda run: _short(run.provenance.get("sources"))),
         _origin("device", done, lambda run: str(run.provenance.get("device"))),

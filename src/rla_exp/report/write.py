@@ -16,6 +16,7 @@ from rla_exp.report.environments import to_environments
 from rla_exp.report.figure import draw_figure, save_figure
 from rla_exp.report.latex import to_latex
 from rla_exp.report.markdown import to_markdown
+from rla_exp.report.outcome import each_once
 from rla_exp.report.table import Table
 
 
@@ -35,7 +36,7 @@ def write_table(table: Table, folder: Path) -> None:
     The same runs give the same bytes. Each file is replaced in one step, after all of them are on the disk. Raises
     UserError where the folder cannot be written; what was there before is unchanged where the disk is full.
     """
-    runs = [*table.outcomes, *(run for choice in table.choices for run in choice.runs)]
+    runs = each_once([*table.outcomes, *(run for choice in table.choices for run in choice.runs)])
     texts = {
         "table.md": to_markdown(table),
         "table.csv": to_csv(table),
