@@ -89,13 +89,33 @@ def test_tables_share_runs_at_gpu_scale(model: str) -> None:
         assert ours == resolved(backbones, f"models/{models_row}", text)
     for row, recall_row in (("full", model), ("no_residual", BASELINES[model]), ("value_state", f"{model}_value")):
         ours = resolved(ablation, f"{model}/{row}", ("mqar",))
-        assert len(ours) == 3 + 3
-        assert ours == resolved(recall, f"large/{recall_row}", ("mqar",))
+        theirs = resolved(recall, f"large/{recall_row}", ("mqar",))
+        assert len(ours) == len(theirs) == 3 + 3
+        # each has a rule of its own for the learning rate, and so candidates of its own
+        whole = {label for label in ours if "lr" not in label}
+        assert len(whole) == 3
+        assert {label: ours[label] for label in whole} == {label: theirs[label] for label in whole}
     for row, clip_row in (("full", "c1"), ("no_clip", "none")):
         small = resolved(ablation, f"{model}/{row}", ("text_small",)).values()
         ours = resolved(clip, f"{model}/{clip_row}", ("text",))
         assert len(ours) == 3 + 3
         assert set(ours.values()) == set(small)
+
+
+def test_learning_rates_of_recall_at_gpu_scale_are_chosen_from_runs_that_the_table_can_show() -> None:
+    spec = TableSpec.load("recall", "gpu").with_studies(["mqar"])
+    whole: dict[str, set[str]] = {}
+    for lr in spec.rules["mqar"].candidates:
+        rated = spec.with_learning_rates({(row.id, "mqar"): lr for row in spec.rows})
+        of_seed_0 = [run for run in rated.runs() if run.seed == 0]
+        for request, run in composed(of_seed_0).items():
+            whole.setdefault(request.row, set()).add(json.dumps(run.resolved, sort_keys=True))
+    tried: dict[str, set[str]] = {}
+    for request, run in composed(selection_runs(spec)).items():
+        tried.setdefault(request.row, set()).add(json.dumps(run.resolved, sort_keys=True))
+    assert tried == whole
+    # one transformer does for the groups of all sizes
+    assert len(set().union(*tried.values())) == 3 * (1 + 3 * 7)
 
 
 def test_two_states_of_one_size_are_as_large_as_one_of_the_next() -> None:
