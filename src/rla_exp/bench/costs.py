@@ -155,23 +155,22 @@ def _backward(
 ) -> list[tuple[str, Chunk]]:
     """The kernels of the backward pass."""
     if "gradients" in in_one:
-        # by the additive rule they make again what the prediction's gradient needs of the state
-        replays = {state: (f"replay {state} on Hopper", _replay(on, size, reads=on.DELTA)) for state in last_first}
+        # these carry the states themselves
+        replays: list[tuple[str, Chunk]] = []
         gradients = {
             state: (f"gradients {state} on Hopper", _gradients_in_one(on, size, state)) for state in last_first
         }
     else:
-        replays = {
-            state: (f"replay {state}", _replay(on, size, reads=on.DELTA or _predicts(on, state)))
-            for state in last_first
-        }
+        replays = [
+            (f"replay {state}", _replay(on, size, reads=on.DELTA or _predicts(on, state))) for state in last_first
+        ]
         gradients = {state: (f"gradients {state}", _gradients(on, size, state)) for state in last_first}
     if "reverse" in in_one:
         reverse = ("reverse on Hopper", _reverse_in_one(on, size, last_first))
-        return [("rows again", _rows(on, size)), *replays.values(), reverse, *gradients.values()]
-    kernels = [("prepare again", _prepare(on, size, forward=False))]
+        return [("rows again", _rows(on, size)), reverse, *replays, *gradients.values()]
+    kernels = [("prepare again", _prepare(on, size, forward=False)), *replays]
     for state in last_first:
-        kernels += [replays[state], (f"reverse {state}", _reverse(on, size, state)), gradients[state]]
+        kernels += [(f"reverse {state}", _reverse(on, size, state)), gradients[state]]
     return kernels
 
 
@@ -191,13 +190,16 @@ def _gradients_in_one(on: Switches, size: ChunkSizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
     reads = on.DELTA or predicts
     adds = on.RESIDUAL and state == "S"
-    # do, value, the solved system; what the state holds at k; what goes back from R to S
-    tiles = 3 + on.DELTA + (predicts if state == "S" else on.RESIDUAL)
-    rows = 3 + 2 * on.NORMALIZE + 2 + adds
-    moved = (4 + 2 * adds) * size.k + tiles * size.v + 2 * size.state + on.DELTA * size.matrix + rows * size.row
-    mixes = 1 + 2 * on.DELTA + predicts
+    # do, value, the solved system; what goes back from R to S
+    tiles = 3 + on.FIT
+    # what is added to is read and written
+    moved = (4 + 2 * adds) * size.k + tiles * size.v + size.state + size.checkpoint + on.DELTA * size.matrix
+    moved += (ROWS + 2 + adds) * size.row
+    mixes = 1 + on.DELTA + predicts
     # what the state gets is multiplied with its gradient once, for dk and for what decays
-    return moved, (2 + on.DELTA + predicts) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
+    operations = (2 + on.DELTA + predicts) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
+    # the state carried on; by the delta rule what it holds at k, too, and the system
+    return moved, operations + (1 + on.DELTA) * size.through + on.DELTA * size.mix
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class Stored:
     where: str
     """saved: from forward to backward. made again: of the forward pass, in the backward pass. scratch: what the
     backward pass alone has. The last two are there for a slice at a time, and for one state after the other (on Hopper
-    for both, and no C x C matrices)."""
+    for both, without C x C matrices, states before chunks, what these hold at k, and what is written)."""
 
 
 def stored(op: Op, *, K: int = 128, V: int = 128, dtype: str = "bfloat16") -> list[Stored]:

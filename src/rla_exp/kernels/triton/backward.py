@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rla_exp.kernels.options import Options
-from rla_exp.kernels.triton.call import Buffers, Call, Gradients, Operands, Saved
+from rla_exp.kernels.triton.call import Buffers, Call, Gradients, Operands, Replayed, Saved
 from rla_exp.kernels.triton.gradients import gradients_kernel
 from rla_exp.kernels.triton.launch import ALL_CHUNKS, CHAIN
 from rla_exp.kernels.triton.matrices import make_matrices, make_rows
@@ -53,15 +53,16 @@ def fused_backward(
     def scratch(*shape: int) -> Tensor:
         return x.q.new_empty((num_rows, H, *shape))
 
-    def buffers() -> Buffers:
-        return Buffers(scratch(K, V), scratch(K, V), scratch(C, V), scratch(C, V))
-
     in_one = call.tiles.reverse_in_one
-    of_S = buffers()
-    of_R = buffers() if in_one and switches.RESIDUAL else of_S
+    of_S = Buffers(scratch(K, V), scratch(C, V))
+    of_R = Buffers(scratch(K, V), scratch(C, V)) if in_one and switches.RESIDUAL else of_S
     gradients_in_one = call.tiles.gradients_in_one
+    reads_states = switches.DELTA or switches.FIT
+    replayed = None if gradients_in_one else Replayed(scratch(K, V), scratch(C, V) if reads_states else None)
     written = scratch(C, V) if switches.DELTA and not gradients_in_one else None  # by gradients, for itself
-    d_prediction = scratch(C, V) if switches.RESIDUAL else None
+    # the reverse pass over both states passes on v's gradient itself
+    goes_back = switches.FIT or (switches.RESIDUAL and not (in_one and gradients_in_one))
+    d_prediction = scratch(C, V) if goes_back else None
     _, clip_inside, _ = call.clip_bounds
 
     assert saved.S is not None
@@ -74,6 +75,8 @@ def fused_backward(
         states.insert(0, _State(True, x.v if saved.r is None else saved.r, saved.R, dR, dgamma, of_R))
 
     def replay(state: _State, rows: Tensor) -> None:
+        if replayed is None:
+            return
         tile = call.tiles.replay
         replay_kernel[call.blocks(tile.BV), every_chunk, H](
             x.k,
@@ -81,8 +84,8 @@ def fused_backward(
             rows,
             saved.inverses,
             state.checkpoints,
-            state.buffers.before,
-            state.buffers.reads,
+            replayed.before,
+            replayed.reads,
             *where,
             clip_inside,
             EVERY=CHECKPOINT_EVERY,
@@ -128,6 +131,7 @@ def fused_backward(
         if gradients_in_one:
             of_state[state.second].launch(rows, start, length)
             return
+        assert replayed is not None
         tile = call.tiles.gradients_R if state.second else call.tiles.gradients_S
         loads = call.loads(tile)
         gradients_kernel[every_chunk, H](
@@ -137,9 +141,9 @@ def fused_backward(
             loads.values(do),
             rows,
             saved.inverses,
-            loads.blocks(state.buffers.before),
+            loads.blocks(replayed.before),
             loads.blocks(state.buffers.after),
-            loads.blocks(state.buffers.reads) if reads_state(state) else None,
+            loads.blocks(replayed.reads) if reads_state(state) else None,
             loads.blocks(state.buffers.solved),
             # R leaves it, S takes it
             d_prediction if state.second else loads.blocks(d_prediction) if switches.FIT else None,
@@ -160,7 +164,7 @@ def fused_backward(
         )
 
     def reads_state(state: _State) -> bool:
-        return switches.DELTA or (switches.FIT and not state.second and not gradients_in_one)
+        return switches.DELTA or (switches.FIT and not state.second)
 
     if gradients_in_one:
         from rla_exp.kernels.triton.hopper.launch import GradientsOfState
@@ -171,6 +175,7 @@ def fused_backward(
                 saved.inverses,
                 do,
                 state.values,
+                state.checkpoints,
                 state.buffers,
                 d_prediction,
                 (dq, dk, dg, state.d_strength),
@@ -189,10 +194,9 @@ def fused_backward(
         every_chunk = chunking.num_rows(length)
         if in_one:
             rows = make_rows(call, start, length)
-            for state in states:
-                replay(state, rows)
             both.launch(rows, start, length)
             for state in states:
+                replay(state, rows)
                 gradients(state, rows)
         else:
             rows, matrices = make_matrices(call, saved.inverses, start, length)
@@ -218,9 +222,12 @@ def _scratch_bytes(call: Call) -> int:
     """Of a chunk of all heads in the backward pass, the gates' rows left out."""
     x, C = call.x, call.tiles.C
     *_, K, V = call.state_shape
-    switches, in_one = call.switches, call.tiles.reverse_in_one
-    matrices = 0 if in_one else switches.matrix_slots()["NUM_MATRICES"] * C * C
+    switches, tiles = call.switches, call.tiles
+    matrices = 0 if tiles.reverse_in_one else switches.matrix_slots()["NUM_MATRICES"] * C * C
     # those of R stay until both states' gradients are carried on
-    buffers = (1 + (in_one and switches.RESIDUAL)) * (2 * K * V + 2 * C * V)
-    tiles = (switches.RESIDUAL + (switches.DELTA and not call.tiles.gradients_in_one)) * C * V
-    return call.num_heads * x.q.element_size() * (matrices + buffers + tiles)
+    buffers = (1 + (tiles.reverse_in_one and switches.RESIDUAL)) * (K * V + C * V)
+    back = switches.RESIDUAL * C * V
+    replayed = 0
+    if not tiles.gradients_in_one:
+        replayed = K * V + (switches.DELTA or switches.FIT) * C * V + switches.DELTA * C * V
+    return call.num_heads * x.q.element_size() * (matrices + buffers + back + replayed)

@@ -52,12 +52,17 @@ class Saved(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """Of a slice's chunks, what the passes over a state leave for one another."""
+    """Of a slice's chunks, what the passes over a state's gradient leave for the gradients of q, k and the gates."""
+
+    after: Tensor  # [chunks, H, K, V]
+    solved: Tensor  # [chunks, H, C, V]
+
+
+class Replayed(NamedTuple):
+    """Of a slice's chunks, what is recomputed of a state where the gradients' kernel does not do it itself."""
 
     before: Tensor  # [chunks, H, K, V]
-    after: Tensor  # [chunks, H, K, V]
-    reads: Tensor  # [chunks, H, C, V]
-    solved: Tensor  # [chunks, H, C, V]
+    reads: Tensor | None  # [chunks, H, C, V], what the state holds at k
 
 
 class Gradients(NamedTuple):

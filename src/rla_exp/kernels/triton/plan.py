@@ -23,7 +23,7 @@ beta and gamma are 0.
 """
 MAX_EXACT_K = 32
 """Up to here keys are so much alike that R, too, gets what rounding takes of its writes."""
-SCRATCH_BYTES = 896 * 2**20
+SCRATCH_BYTES = 512 * 2**20
 """What the backward pass may take for states and matrices of chunks at a time; longer calls go in slices."""
 
 

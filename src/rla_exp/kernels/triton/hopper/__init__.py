@@ -17,8 +17,9 @@ another at barriers in shared memory (`forward/layout.py`, `reverse/layout.py`).
 leaves to its kernels what Triton decides by itself: which warps do what, where tensors lie, and when a product is
 waited for.
 
-In `gradients/` there is one group of warps, and one state a launch: chunk by chunk, all that the next chunk needs is
-asked for as soon as there is a place (`gradients/slots.py`).
+In `gradients/` there is one state a launch. `states.carry_state` carries it again from a checkpoint, a chunk ahead of
+`sums.make_gradients`, which makes the gradients of q, k and the gates; tiles are asked for as soon as there is a place
+(`gradients/slots.py`).
 
 The three do not import one another; `launch.py` runs them.
 """

@@ -13,6 +13,7 @@ from rla_exp.kernels.triton.hopper.forward.kernel import fused_forward_kernel
 from rla_exp.kernels.triton.hopper.gradients.kernel import fused_gradients_kernel
 from rla_exp.kernels.triton.hopper.reverse.kernel import fused_reverse_kernel
 from rla_exp.kernels.triton.matrices import invert, make_rows
+from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY
 from rla_exp.kernels.triton.tiles import gpu_of
 
 TILE = NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16)
@@ -141,6 +142,7 @@ class GradientsOfState:
         inverses: Tensor | None,
         do: Tensor,
         values: Tensor,
+        checkpoints: Tensor,
         buffers: Buffers,
         d_prediction: Tensor | None,
         gradients: tuple[Tensor, Tensor, Tensor, Tensor],
@@ -151,14 +153,16 @@ class GradientsOfState:
 
         Args:
             values: what the state was fed.
+            checkpoints: of the state.
             buffers: of the state, filled by the passes before.
-            d_prediction: R leaves it, S takes it.
+            d_prediction: R leaves it, S takes it; None where S predicts nothing.
             gradients: of q, k, g and beta (gamma), to which S adds what R left.
         """
         *_, K, V = call.state_shape
         dq, dk, self._dg, self._d_strength = gradients
         self._call = call
         self._second = second
+        self._checkpoints = checkpoints
         self._tiles = (
             _tokens(call.x.q, K),
             _tokens(call.x.k, K),
@@ -166,10 +170,8 @@ class GradientsOfState:
             _tokens(values, V),
             _matrices(inverses),
             _rows(buffers.solved),
-            _rows(buffers.reads) if call.switches.DELTA else None,
-            _rows(buffers.before),
             _rows(buffers.after),
-            _rows(d_prediction) if d_prediction is not None and (second or call.switches.FIT) else None,
+            None if d_prediction is None else _rows(d_prediction),
             _tokens(dq, K),
             _tokens(dk, K),
         )
@@ -178,17 +180,23 @@ class GradientsOfState:
         """Of the chunks of a slice."""
         call = self._call
         *_, T, J0, LS, H = call.slice(start, length)
-        total = call.chunking.num_rows(length) * H
-        fused_gradients_kernel[(min(total, gpu_of(call.x.q.device).num_processors),)](
+        heads = call.chunking.num_sequences * H
+        processors = gpu_of(call.x.q.device).num_processors
+        span = choose_span(LS, heads, processors)
+        units = -(-LS // span)
+        fused_gradients_kernel[(min(units * heads, processors),)](
             *self._tiles,
+            self._checkpoints,
             rows,
             self._dg,
             self._d_strength,
-            total,
+            units * heads,
             T,
             J0,
             LS,
             H,
+            span,
+            units,
             call.scale,
             call.clip_bounds[1],
             V=call.state_shape[-1],
@@ -196,6 +204,24 @@ class GradientsOfState:
             **asdict(call.switches),
             num_warps=4,
         )
+
+
+REPLAYED = 0.35
+"""The time of a chunk over which a state is only carried, of that of one with gradients."""
+
+
+def choose_span(chunks: int, num_heads: int, num_processors: int) -> int:
+    """Chunks that a program of the gradients' kernel takes at a time, of `chunks` of each of so many heads.
+
+    From one checkpoint to the next, for the state is carried from there; fewer where that leaves multiprocessors idle,
+    although those before them are then gone over more than once.
+    """
+
+    def time(span: int) -> float:
+        rounds = -(-num_heads * -(-chunks // span) // num_processors)
+        return rounds * (span + REPLAYED * (CHECKPOINT_EVERY - span))
+
+    return min((CHECKPOINT_EVERY // parts for parts in (1, 2, 4, 8)), key=time)
 
 
 def _tokens(x: Tensor, columns: int) -> TensorDescriptor:
