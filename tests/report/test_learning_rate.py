@@ -13,6 +13,7 @@ from rla_exp.errors import ConfigError
 from rla_exp.report import RunRequest, TableSpec, collect
 from rla_exp.report.caption import notes
 from rla_exp.report.cells import to_cells
+from rla_exp.report.columns import Direction
 from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
 from rla_exp.report.spec_file import LearningRateRule
 from rla_exp.report.write import write_table
@@ -141,6 +142,105 @@ def test_a_candidate_that_diverged_with_any_seed_is_out(spec: TableSpec, tmp_pat
 def test_of_equal_scores_the_smaller_rate_is_taken(spec: TableSpec, tmp_path: Path) -> None:
     folders = scored(spec, tmp_path, {1e-3: (0.5, 0.5), 1e-2: (0.5, 0.5), 1e-1: (0.2, 0.2)})
     assert chosen(choose_learning_rates(spec, folders)) == {1e-3}
+
+
+@pytest.mark.parametrize(
+    ("direction", "margin", "scores", "lr"),
+    [
+        ("max", 0.0, (0.70, 0.73, 0.74), 1e-1),
+        ("max", 0.02, (0.70, 0.73, 0.74), 1e-2),
+        ("max", 0.05, (0.70, 0.73, 0.74), 1e-3),
+        # the best is in the middle: a larger one nearly as good is not taken
+        ("max", 0.02, (0.50, 0.74, 0.73), 1e-2),
+        # a distance of the margin itself is within it
+        ("max", 0.25, (0.25, 0.5, 0.0), 1e-3),
+        ("min", 0.0, (1.30, 1.27, 1.26), 1e-1),
+        ("min", 0.02, (1.30, 1.27, 1.26), 1e-2),
+        ("min", 0.05, (1.30, 1.27, 1.26), 1e-3),
+        ("min", 0.02, (1.50, 1.26, 1.27), 1e-2),
+        ("min", 0.25, (0.75, 0.5, 1.0), 1e-3),
+        # one that diverged is out, however large the margin
+        ("max", 1.0, (-1.0, 0.3, 0.9), 1e-2),
+        ("min", 1.0, (-1.0, 0.9, 0.3), 1e-2),
+    ],
+)
+def test_within_the_margin_of_the_best_the_smallest_rate_is_taken(
+    spec: TableSpec, tmp_path: Path, direction: Direction, margin: float, scores: tuple[float, ...], lr: float
+) -> None:
+    rule = spec.rules["mqar"].model_copy(update={"direction": direction, "margin": margin})
+    spec = replace(spec, rules={"mqar": rule})
+    by_rate = {rate: (score, score) for rate, score in zip(rule.candidates, scores, strict=True)}
+    assert chosen(choose_learning_rates(spec, scored(spec, tmp_path, by_rate))) == {lr}
+
+
+@pytest.mark.parametrize("order", [[1e-3, 1e-2, 1e-1], [1e-1, 1e-2, 1e-3]])
+def test_the_smallest_within_the_margin_does_not_hang_on_the_order_of_the_candidates(
+    spec: TableSpec, tmp_path: Path, order: list[float]
+) -> None:
+    spec = replace(spec, rules={"mqar": spec.rules["mqar"].model_copy(update={"candidates": order, "margin": 0.02})})
+    folders = scored(spec, tmp_path, {1e-3: (0.70, 0.70), 1e-2: (0.73, 0.73), 1e-1: (0.74, 0.74)})
+    assert chosen(choose_learning_rates(spec, folders)) == {1e-2}
+
+
+@pytest.mark.parametrize(
+    ("share", "direction", "margin", "said"),
+    [
+        (
+            1.0,
+            "max",
+            0.02,
+            "the smallest whose mean valid/accuracy over seeds 0, 1 of whole runs, the table's own among them, is "
+            "within 0.02 of the highest;",
+        ),
+        (
+            0.25,
+            "min",
+            0.5,
+            "the smallest whose mean valid/accuracy over seeds 0, 1 after 25% of the steps, with a schedule of that "
+            "length, is within 0.5 of the lowest;",
+        ),
+        (
+            0.25,
+            "min",
+            0.0,
+            "the one with the lowest mean valid/accuracy over seeds 0, 1 after 25% of the steps, with a schedule of "
+            "that length;",
+        ),
+    ],
+)
+def test_the_table_says_how_near_ties_are_decided(
+    spec: TableSpec, share: float, direction: Direction, margin: float, said: str
+) -> None:
+    changed = {"share": share, "direction": direction, "margin": margin}
+    spec = replace(spec, rules={"mqar": spec.rules["mqar"].model_copy(update=changed)})
+    sentence = f"MQAR: each row has of 0.001, 0.01, 0.1 {said} the test split has no part in it."
+    assert sentence in notes(collect(spec, {}, choices=choose_learning_rates(spec, {})))
+
+
+@pytest.mark.parametrize(
+    ("margin", "problem"),
+    [
+        ("-0.1", r"is -0\.1; Input should be greater than or equal to 0"),
+        (".inf", "is inf; Input should be a finite number"),
+        ("much", "is 'much'; Input should be a valid number"),
+    ],
+)
+def test_a_margin_that_is_no_distance_is_refused(tables: Path, spec: TableSpec, margin: str, problem: str) -> None:
+    path = tables / f"{spec.name}.yaml"
+    path.write_text(path.read_text().replace("direction: max}\n", f"direction: max, margin: {margin}}}\n"))
+    with pytest.raises(ConfigError, match=rf"scales\.large\.learning_rates\.mqar\.margin: {problem}"):
+        TableSpec.load("small", "large", folder=tables)
+
+
+def test_only_mqar_of_recall_at_gpu_scale_has_a_margin() -> None:
+    margins = {
+        (name, scale, study): rule.margin
+        for name in ("ablation", "backbones", "clip", "recall", "stability")
+        for scale in ("smoke", "cpu", "gpu", "paper")
+        for study, rule in TableSpec.load(name, scale).rules.items()
+    }
+    assert len(margins) > 1
+    assert {key: margin for key, margin in margins.items() if margin} == {("recall", "gpu", "mqar"): 0.02}
 
 
 def test_nothing_is_chosen_while_runs_are_missing(spec: TableSpec) -> None:

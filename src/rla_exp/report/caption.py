@@ -80,10 +80,11 @@ def _choices(table: Table) -> list[str]:
         steps = "of whole runs, the table's own among them"
         if rule.share < 1:
             steps = f"after {rule.share:.0%} of the steps, with a schedule of that length"
-        said.append(
-            f"{label}: each row has of {candidates} the one with the {word} mean {rule.metric} over seeds {seeds} "
-            f"{steps}; the test split has no part in it."
-        )
+        mean = f"mean {rule.metric} over seeds {seeds} {steps}"
+        which = f"the one with the {word} {mean}"
+        if rule.margin > 0:
+            which = f"the smallest whose {mean}, is within {rule.margin:g} of the {word}"
+        said.append(f"{label}: each row has of {candidates} {which}; the test split has no part in it.")
         choices = [choice for choice in table.choices if choice.study == study and choice.lr is not None]
         at_edge = [_row_label(table, choice) for choice in choices if choice.at_edge]
         if at_edge:

@@ -130,11 +130,11 @@ def _choose(row: str, study: str, rule: LearningRateRule, runs: Sequence[Outcome
     tried = [_candidate(lr, rule, [run for run in runs if run.request.tried_lr == lr]) for lr in rule.candidates]
     sign = 1 if rule.direction == "max" else -1
     complete = all(run.state != "missing" for run in runs)
-    scored = [candidate for candidate in tried if candidate.score is not None]
-    # of equal scores the smaller learning rate
-    best = max(scored, key=lambda candidate: (sign * (candidate.score or 0.0), -candidate.lr), default=None)
-    if best is not None:
-        chosen: float | None = best.lr
+    scored = {candidate.lr: sign * candidate.score for candidate in tried if candidate.score is not None}
+    if scored:
+        best = max(scored.values())
+        # without a margin: of equal scores the smaller learning rate
+        chosen: float | None = min(lr for lr, score in scored.items() if best - score <= rule.margin)
     else:
         hopeless = all(any(run.diverged for run in candidate.runs) for candidate in tried)
         chosen = min(rule.candidates) if hopeless else None

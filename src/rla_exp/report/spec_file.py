@@ -52,6 +52,8 @@ class LearningRateRule(Section):
     """Share of the study's steps that the candidates are trained for."""
     metric: str = Field(pattern="^valid/")
     direction: Direction
+    margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Of the candidates whose scores are no further than this from the best, the smallest is taken."""
 
 
 class Assumption(Section):
