@@ -78,44 +78,29 @@ def test_the_forward_pass_on_hopper_by_hand() -> None:
 
 
 def test_the_reverse_pass_on_hopper_by_hand() -> None:
-    vector, matrix, row, state = 128 * 2, 64 * 2, 4, 128 * 128 * 2 / 64
-    costs = {
-        op: {cost.kernel: cost for cost in kernel_costs(op, gradients=True, in_one=IN_ONE)}
-        for op in ("rdn", "rla", "gated_delta_net")
-    }
-    rdn, rla, gdn = (found["reverse on Hopper"] for found in costs.values())
-    # q, k, do, r, dv and of each state what is solved and the gradient after the chunk; T_b and T_y
-    assert rdn.bytes == (5 + 2) * vector + 2 * matrix + 12 * row + 2 * state
-    assert rla.bytes == (5 + 2) * vector + 12 * row + 2 * state
-    assert gdn.bytes == (4 + 1) * vector + matrix + 12 * row + state
-    # of a program, by the products of scores.py and gradient_states.py: scores; of S, then of R: k and q, A, T, k again
-    # (additive: of S alone), and of S also N'
-    assert 64 * rdn.flops == 2 * ((2 + 2) + (4 + 1 + 1 + 2 + 1) + (4 + 1 + 1 + 2)) * 2 * 64**3
-    assert 64 * rla.flops == 2 * ((2 + 2) + (4 + 1 + 2 + 1) + (4 + 1)) * 2 * 64**3
-    assert 64 * gdn.flops == 2 * (2 + (4 + 1 + 1 + 2)) * 2 * 64**3
-    assert not any(name.startswith(("prepare", "reverse S", "reverse R")) for found in costs.values() for name in found)
-
-
-def test_the_gradients_on_hopper_by_hand() -> None:
-    vector, matrix, row, state = 128 * 2, 64 * 2, 4, 128 * 128 * 2 / 64
+    vector, matrix, row = 128 * 2, 64 * 2, 4
+    # the gradient of a state after every chunk, and a checkpoint every 16 chunks
+    states = 128 * 128 * 2 / 64 + 128 * 128 * 4 / (16 * 64)
     costs = {
         op: {cost.kernel: cost for cost in kernel_costs(op, gradients=True, in_one=IN_ONE)}
         for op in ("rdn", "rla", "gated_delta_net")
     }
     of_S, of_R = (costs["rdn"][f"gradients {name} on Hopper"] for name in "SR")
-    # q, k, do, r, dq, dk, mu, what R holds at k and what goes back; T_y; G_t, G_{t-1}, y, dy, dg; R and dR
-    assert of_R.bytes == 9 * vector + matrix + 5 * row + 2 * state
+    # q, k, do, r, dq, dk, mu and what goes back; T_y; twelve rows of gates, dy, dg; dR and R
+    assert of_R.bytes == 8 * vector + matrix + 14 * row + states
     # v for r, lam for mu, T_b for T_y, and what R left of dq, dk and dg
-    assert of_S.bytes == 11 * vector + matrix + 6 * row + 2 * state
-    # by the products of inside.py and through.py, [64, 64, 64] as one: W, mu W^T, dO W^T, K K^T, Q K^T; dO R^T, mu R^T,
-    # W dR^T; the [C, C] matrices with q and k. Of S two more, with what goes back
-    assert 64 * of_R.flops == (2 + 2 + 2 + 2 + 2 + 3 * 4 + 4 * 2) * 2 * 64**3
+    assert of_S.bytes == 10 * vector + matrix + 15 * row + states
+    # by the products of states.py: R k^T, W, k^T W, [64, 64, 64] as one
+    carried = 4 + 2 + 4
+    # of inside.py and through.py: mu W^T, dO W^T, K K^T, Q K^T; dO R^T, mu R^T, W dR^T; the [C, C] matrices with q and
+    # k. Of S two more, with what goes back
+    assert 64 * of_R.flops == (carried + 2 + 2 + 2 + 2 + 3 * 4 + 4 * 2) * 2 * 64**3
     assert 64 * of_S.flops == 64 * of_R.flops + (2 + 4) * 2 * 64**3
     of_S, of_R = (costs["rla"][f"gradients {name} on Hopper"] for name in "SR")
     # additive: nothing at k
-    assert (of_R.bytes, of_S.bytes) == (8 * vector + 5 * row + 2 * state, 10 * vector + 6 * row + 2 * state)
-    assert 64 * of_R.flops == (2 + 2 + 2 * 4 + 2 * 2) * 2 * 64**3
-    assert costs["gated_delta_net"]["gradients S on Hopper"].bytes == 8 * vector + matrix + 5 * row + 2 * state
+    assert (of_R.bytes, of_S.bytes) == (8 * vector + 14 * row + states, 10 * vector + 15 * row + states)
+    assert 64 * of_R.flops == (4 + 2 + 2 + 2 * 4 + 2 * 2) * 2 * 64**3
+    assert costs["gated_delta_net"]["gradients S on Hopper"].bytes == 7 * vector + matrix + 14 * row + states
     assert not any(name in found for found in costs.values() for name in ("gradients S", "gradients R", "replay S"))
 
 
@@ -142,13 +127,12 @@ def test_a_pass_of_either_kind_beside_the_others() -> None:
         return [cost.kernel for cost in kernel_costs("rdn", gradients=True, in_one=in_one)]
 
     forward = ["inverses", "prepare", "forward S", "forward R"]
-    replays = ["replay R on Hopper", "replay S on Hopper"]
     alone = ["gradients R on Hopper", "gradients S on Hopper"]
-    assert names("reverse", "gradients") == [*forward, "rows again", *replays, "reverse on Hopper", *alone]
-    of_states = [[f"replay {x} on Hopper", f"reverse {x}", f"gradients {x} on Hopper"] for x in "RS"]
+    assert names("reverse", "gradients") == [*forward, "rows again", "reverse on Hopper", *alone]
+    of_states = [[f"reverse {x}", f"gradients {x} on Hopper"] for x in "RS"]
     assert names("gradients") == [*forward, "prepare again", *of_states[0], *of_states[1]]
     # V of 256
-    last = ["rows again", "replay R", "replay S", "reverse on Hopper", "gradients R", "gradients S"]
+    last = ["rows again", "reverse on Hopper", "replay R", "replay S", "gradients R", "gradients S"]
     assert names("forward", "reverse") == ["inverses", "rows", "forward on Hopper", *last]
     sums = {
         in_one: sum(cost.seconds(LIMITS) for cost in kernel_costs("rdn", gradients=True, in_one=in_one))

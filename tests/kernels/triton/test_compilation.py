@@ -33,7 +33,7 @@ MAX_SPILLED_BYTES = {
         "inverses": 136,
         "fused_forward": 160,
         "fused_reverse": 160,
-        "fused_gradients": 384,
+        "fused_gradients": 640,
         "forward": 392,
         "reverse": 192,
         "gradients": 448,

