@@ -16,7 +16,7 @@ from rla_exp.errors import ConfigError
 from rla_exp.report import RunRequest, TableSpec, table_names
 from rla_exp.report.cost import vocab_size
 from rla_exp.report.kernel_spec import CpuTimes, KernelSpec, is_kernel_table, load_kernel_spec
-from rla_exp.report.learning_rate import choose_learning_rates, selection_runs
+from rla_exp.report.learning_rate import choose_learning_rates, selection_runs, tie_runs
 from rla_exp.report.local_text import LocalText
 from rla_exp.report.plan import PlannedRun, describe_plan, format_hours, is_known, plan_studies
 from rla_exp.runs.by_config import RunsByConfig
@@ -120,6 +120,9 @@ def _plan(table: str, settings: PlanSettings) -> str:
 
     selection = planned(selection_runs(spec))
     folders = {run.request: run.folder for run in selection if run.folder is not None}
+    ties = planned(tie_runs(spec, folders))
+    selection += ties
+    folders |= {run.request: run.folder for run in ties if run.folder is not None}
     choices = choose_learning_rates(spec, folders)
     spec = spec.with_learning_rates({(choice.row, choice.study): choice.lr for choice in choices if choice.lr})
     runs = planned(spec.runs())

@@ -32,7 +32,7 @@ from rla_exp.errors import ConfigError, InterruptedRun, UserError
 from rla_exp.report import RunRequest, Table, TableSpec, check_writable, collect, render_rich, table_names, write_table
 from rla_exp.report.domains import with_domain_columns
 from rla_exp.report.kernel_spec import is_kernel_table, load_kernel_spec
-from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs
+from rla_exp.report.learning_rate import Choice, choose_learning_rates, selection_runs, tie_runs
 from rla_exp.report.local_text import LocalText
 from rla_exp.report.outcome import absent_scores, lacking_scores, read_outcomes
 from rla_exp.runs.files import expand_home
@@ -278,13 +278,17 @@ def _choose_learning_rates(spec: TableSpec, runs: TableRuns) -> list[Choice]:
 
     Raises UserError where a candidate failed otherwise than by divergence.
     """
-    requests = selection_runs(spec)
-    if not requests:
-        return []
-    folders = runs.folders(requests)
-    if not all(request in folders and is_finished(folders[request]) for request in requests):
-        print(f"choosing learning rates: {len(requests)} runs", flush=True)
-        problem = runs.finish(requests)
-        if problem is not None:
-            raise UserError(problem)
+
+    def trained(requests: Sequence[RunRequest]) -> dict[RunRequest, Path]:
+        folders = dict(runs.folders(requests)) if requests else {}
+        if not all(request in folders and is_finished(folders[request]) for request in requests):
+            print(f"choosing learning rates: {len(requests)} runs", flush=True)
+            problem = runs.finish(requests)
+            if problem is not None:
+                raise UserError(problem)
+        return folders
+
+    folders = trained(selection_runs(spec))
+    # near ties are known when the others are there
+    folders |= trained(tie_runs(spec, folders))
     return choose_learning_rates(spec, folders)

@@ -82,8 +82,9 @@ def _choices(table: Table) -> list[str]:
             steps = f"after {rule.share:.0%} of the steps, with a schedule of that length"
         mean = f"mean {rule.metric} over seeds {seeds} {steps}"
         which = f"the one with the {word} {mean}"
-        if rule.margin > 0:
-            which = f"the smallest whose {mean}, is within {rule.margin:g} of the {word}"
+        if rule.tie_seeds:
+            more = ", ".join(str(seed) for seed in rule.tie_seeds)
+            which += f"; of those within {rule.margin:g} of it the one with the {word} mean over seeds {seeds}, {more}"
         said.append(f"{label}: each row has of {candidates} {which}; the test split has no part in it.")
         choices = [choice for choice in table.choices if choice.study == study and choice.lr is not None]
         at_edge = [_row_label(table, choice) for choice in choices if choice.at_edge]

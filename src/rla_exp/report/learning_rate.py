@@ -74,17 +74,28 @@ def selection_runs(spec: TableSpec) -> list[RunRequest]:
     ]
 
 
+def tie_runs(spec: TableSpec, folders: Mapping[RunRequest, Path]) -> list[RunRequest]:
+    """The further runs that decide near ties, where those of selection_runs are there and show any."""
+    outcomes = [read_outcome(request, folders.get(request)) for request in selection_runs(spec)]
+    _check_metric(spec, outcomes)
+    return [
+        RunRequest(_overrides(spec, row.overrides, study_key, rule, lr, seed), row.id, study_key, seed, tried_lr=lr)
+        for study_key, rule in spec.rules.items()
+        for row in spec.rows
+        for lr in _tied(rule, _of(outcomes, row.id, study_key))
+        for seed in rule.tie_seeds
+    ]
+
+
 def choose_learning_rates(spec: TableSpec, folders: Mapping[RunRequest, Path]) -> list[Choice]:
     """The choice for every row of every study that has a rule, from the runs that are there.
 
     Raises ConfigError where finished runs do not have the rule's metric.
     """
-    outcomes = [read_outcome(request, folders.get(request)) for request in selection_runs(spec)]
-    _check_metric(spec, outcomes)
+    requests = [*selection_runs(spec), *tie_runs(spec, folders)]
+    outcomes = [read_outcome(request, folders.get(request)) for request in requests]
     return [
-        _choose(
-            row.id, study, rule, [run for run in outcomes if (run.request.row, run.request.study) == (row.id, study)]
-        )
+        _choose(row.id, study, rule, _of(outcomes, row.id, study))
         for study, rule in spec.rules.items()
         for row in spec.rows
         if spec.studies[study].has(row.group, row.key)
@@ -126,15 +137,41 @@ def _trainer_diagnostics_every(name: str | None) -> str:
     return str(content.get("diagnostics_every"))
 
 
-def _choose(row: str, study: str, rule: LearningRateRule, runs: Sequence[Outcome]) -> Choice:
-    tried = [_candidate(lr, rule, [run for run in runs if run.request.tried_lr == lr]) for lr in rule.candidates]
+def _of(outcomes: Sequence[Outcome], row: str, study: str) -> list[Outcome]:
+    return [run for run in outcomes if (run.request.row, run.request.study) == (row, study)]
+
+
+def _candidates(rule: LearningRateRule, runs: Sequence[Outcome]) -> list[Candidate]:
+    return [_candidate(lr, rule, [run for run in runs if run.request.tried_lr == lr]) for lr in rule.candidates]
+
+
+def _scores(rule: LearningRateRule, tried: Sequence[Candidate]) -> dict[float, float]:
+    """Of those that were trained to their end; the larger the better."""
     sign = 1 if rule.direction == "max" else -1
+    return {candidate.lr: sign * candidate.score for candidate in tried if candidate.score is not None}
+
+
+def _tied(rule: LearningRateRule, runs: Sequence[Outcome]) -> list[float]:
+    """The candidates of a row that the rule's first seeds do not tell apart; none where one is best by itself."""
+    if not rule.tie_seeds:
+        return []
+    first = [run for run in runs if run.request.seed in rule.seeds]
+    scored = _scores(rule, _candidates(rule, first))
+    if not scored or any(run.state == "missing" for run in first):
+        return []
+    best = max(scored.values())
+    near = [lr for lr, score in scored.items() if best - score <= rule.margin]
+    return near if len(near) > 1 else []
+
+
+def _choose(row: str, study: str, rule: LearningRateRule, runs: Sequence[Outcome]) -> Choice:
+    tried = _candidates(rule, runs)
     complete = all(run.state != "missing" for run in runs)
-    scored = {candidate.lr: sign * candidate.score for candidate in tried if candidate.score is not None}
+    tied = _tied(rule, runs)
+    scored = {lr: score for lr, score in _scores(rule, tried).items() if not tied or lr in tied}
     if scored:
-        best = max(scored.values())
-        # without a margin: of equal scores the smaller learning rate
-        chosen: float | None = min(lr for lr, score in scored.items() if best - score <= rule.margin)
+        # of equal scores the smaller learning rate
+        chosen: float | None = min(scored, key=lambda lr: (-scored[lr], lr))
     else:
         hopeless = all(any(run.diverged for run in candidate.runs) for candidate in tried)
         chosen = min(rule.candidates) if hopeless else None

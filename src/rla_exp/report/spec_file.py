@@ -53,7 +53,9 @@ class LearningRateRule(Section):
     metric: str = Field(pattern="^valid/")
     direction: Direction
     margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Of the candidates whose scores are no further than this from the best, the smallest is taken."""
+    """Scores no further than this from the best are a near tie, which tie_seeds decide."""
+    tie_seeds: list[int] = Field(default_factory=list)
+    """On these, too, the candidates of a near tie are trained; the best mean over all their seeds is then taken."""
 
 
 class Assumption(Section):
