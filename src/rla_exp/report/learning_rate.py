@@ -76,8 +76,10 @@ def selection_runs(spec: TableSpec) -> list[RunRequest]:
 
 def tie_runs(spec: TableSpec, folders: Mapping[RunRequest, Path]) -> list[RunRequest]:
     """The further runs that decide near ties, where those of selection_runs are there and show any."""
-    outcomes = [read_outcome(request, folders.get(request)) for request in selection_runs(spec)]
-    _check_metric(spec, outcomes)
+    return _tie_runs(spec, _read(spec, selection_runs(spec), folders))
+
+
+def _tie_runs(spec: TableSpec, outcomes: Sequence[Outcome]) -> list[RunRequest]:
     return [
         RunRequest(_overrides(spec, row.overrides, study_key, rule, lr, seed), row.id, study_key, seed, tried_lr=lr)
         for study_key, rule in spec.rules.items()
@@ -92,8 +94,8 @@ def choose_learning_rates(spec: TableSpec, folders: Mapping[RunRequest, Path]) -
 
     Raises ConfigError where finished runs do not have the rule's metric.
     """
-    requests = [*selection_runs(spec), *tie_runs(spec, folders)]
-    outcomes = [read_outcome(request, folders.get(request)) for request in requests]
+    outcomes = _read(spec, selection_runs(spec), folders)
+    outcomes += _read(spec, _tie_runs(spec, outcomes), folders)
     return [
         _choose(row.id, study, rule, _of(outcomes, row.id, study))
         for study, rule in spec.rules.items()
@@ -183,6 +185,12 @@ def _candidate(lr: float, rule: LearningRateRule, runs: Sequence[Outcome]) -> Ca
     scores = [run.metrics[rule.metric] for run in done]
     usable = len(done) == len(runs) and all(math.isfinite(score) for score in scores)
     return Candidate(lr, tuple(runs), statistics.mean(scores) if usable else None)
+
+
+def _read(spec: TableSpec, requests: Sequence[RunRequest], folders: Mapping[RunRequest, Path]) -> list[Outcome]:
+    outcomes = [read_outcome(request, folders.get(request)) for request in requests]
+    _check_metric(spec, outcomes)
+    return outcomes
 
 
 def _check_metric(spec: TableSpec, outcomes: Sequence[Outcome]) -> None:
