@@ -132,7 +132,7 @@ def test_a_pass_of_either_kind_beside_the_others() -> None:
     of_states = [[f"reverse {x}", f"gradients {x} on Hopper"] for x in "RS"]
     assert names("gradients") == [*forward, "prepare again", *of_states[0], *of_states[1]]
     # V of 256
-    last = ["rows again", "reverse on Hopper", "replay R", "replay S", "gradients R", "gradients S"]
+    last = ["rows again", "reverse on Hopper", "replay R", "gradients R", "replay S", "gradients S"]
     assert names("forward", "reverse") == ["inverses", "rows", "forward on Hopper", *last]
     sums = {
         in_one: sum(cost.seconds(LIMITS) for cost in kernel_costs("rdn", gradients=True, in_one=in_one))

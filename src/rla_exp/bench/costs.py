@@ -154,23 +154,20 @@ def _backward(
     on: Switches, size: ChunkSizes, last_first: Sequence[str], in_one: Collection[str]
 ) -> list[tuple[str, Chunk]]:
     """The kernels of the backward pass."""
-    if "gradients" in in_one:
-        # these carry the states themselves
-        replays: list[tuple[str, Chunk]] = []
-        gradients = {
-            state: (f"gradients {state} on Hopper", _gradients_in_one(on, size, state)) for state in last_first
-        }
-    else:
-        replays = [
-            (f"replay {state}", _replay(on, size, reads=on.DELTA or _predicts(on, state))) for state in last_first
-        ]
-        gradients = {state: (f"gradients {state}", _gradients(on, size, state)) for state in last_first}
+
+    def gradients(state: str) -> list[tuple[str, Chunk]]:
+        if "gradients" in in_one:
+            # it carries the state itself
+            return [(f"gradients {state} on Hopper", _gradients_in_one(on, size, state))]
+        replay = _replay(on, size, reads=on.DELTA or _predicts(on, state))
+        return [(f"replay {state}", replay), (f"gradients {state}", _gradients(on, size, state))]
+
     if "reverse" in in_one:
-        reverse = ("reverse on Hopper", _reverse_in_one(on, size, last_first))
-        return [("rows again", _rows(on, size)), reverse, *replays, *gradients.values()]
-    kernels = [("prepare again", _prepare(on, size, forward=False)), *replays]
+        kernels = [("rows again", _rows(on, size)), ("reverse on Hopper", _reverse_in_one(on, size, last_first))]
+        return kernels + [kernel for state in last_first for kernel in gradients(state)]
+    kernels = [("prepare again", _prepare(on, size, forward=False))]
     for state in last_first:
-        kernels += [(f"reverse {state}", _reverse(on, size, state)), gradients[state]]
+        kernels += [(f"reverse {state}", _reverse(on, size, state)), *gradients(state)]
     return kernels
 
 

@@ -74,9 +74,7 @@ def fused_backward(
         # first: what R was fed came from S
         states.insert(0, _State(True, x.v if saved.r is None else saved.r, saved.R, dR, dgamma, of_R))
 
-    def replay(state: _State, rows: Tensor) -> None:
-        if replayed is None:
-            return
+    def replay(state: _State, rows: Tensor, replayed: Replayed) -> None:
         tile = call.tiles.replay
         replay_kernel[call.blocks(tile.BV), every_chunk, H](
             x.k,
@@ -132,6 +130,7 @@ def fused_backward(
             of_state[state.second].launch(rows, start, length)
             return
         assert replayed is not None
+        replay(state, rows, replayed)
         tile = call.tiles.gradients_R if state.second else call.tiles.gradients_S
         loads = call.loads(tile)
         gradients_kernel[every_chunk, H](
@@ -196,12 +195,10 @@ def fused_backward(
             rows = make_rows(call, start, length)
             both.launch(rows, start, length)
             for state in states:
-                replay(state, rows)
                 gradients(state, rows)
         else:
             rows, matrices = make_matrices(call, saved.inverses, start, length)
             for state in states:
-                replay(state, rows)
                 reverse(state, rows, matrices)
                 gradients(state, rows)
     return Gradients(dq, dk, dv, dg, dbeta, dgamma, dS, dR)
