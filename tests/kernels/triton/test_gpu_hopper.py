@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -78,6 +79,7 @@ def assert_like_two_passes(
     dtype: torch.dtype = BF16,
     keep: bool = True,
     launches: int = 1,
+    segments: int = 1,
     **scenario: Any,
 ) -> None:
     """Within rounding, and the same bits each time."""
@@ -90,6 +92,7 @@ def assert_like_two_passes(
         usual = usual_tiles(x, Switches.of(options))
         if not usual.forward_in_one:
             pytest.skip("this GPU, or its assembler, does not take the kernel for Hopper")
+        assert usual.segments == segments
         got = results(x, options, states, usual, keep=keep)
         expected = results(x, options, states, replace(usual, forward_in_one=False), keep=keep)
         errors = {name: relative_error(y, expected[name]) for name, y in got.items()}
@@ -153,3 +156,16 @@ def test_lengths(options: Options) -> None:
         assert_like_two_passes(options, lengths=(64 * chunks,))
     assert_like_two_passes(options, lengths=(448,), batch_size=1, num_heads=1)
     assert_like_two_passes(options, lengths=(448,), batch_size=25, num_heads=6)
+
+
+@pytest.mark.parametrize("dtype", [BF16, FP16], ids=dtype_name)
+@pytest.mark.parametrize("options", [*MODELS, *OTHERWISE], ids=describe)
+def test_segments(options: Options, dtype: torch.dtype) -> None:
+    """Of few heads: a pass for each state, from what the segments before do to it; the last one is short."""
+    cut = {"lengths": (4224,), "num_heads": 1, "dtype": dtype, "segments": 5}
+    for initial_state, keep in product((True, False), repeat=2):
+        assert_like_two_passes(
+            options, batch_size=1, initial_state=initial_state, keep=keep, launches=LAUNCHES // 4, **cut
+        )
+    assert_like_two_passes(options, batch_size=3, V=64, **cut)
+    assert_like_two_passes(options, batch_size=1, V=256, **cut)

@@ -60,6 +60,20 @@ def test_fits(chip: Chip, options: Options, dtype: torch.dtype, keep: bool, init
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [replace(RDN, normalize_qk=True), RLA, GATED_DELTA_NET, VALUE], ids=describe)
+def test_each_state_of_segments_fits(chip: Chip, options: Options) -> None:
+    """Few heads: S, and then R, has the kernel for itself."""
+    chip.launch_sequence(options, 128, 128, torch.bfloat16, backward=False, num_sequences=1, num_tokens=8192)
+    chip.launches = [x for x in chip.launches if x.kernel.fn.__name__ == "fused_forward_kernel"]
+    assert [(x.arguments["FIRST"], x.arguments["SECOND"]) for x in chip.launches] == [(True, False), (False, True)][
+        : 1 + options.has_residual
+    ]
+    found = chip.usages()
+    chip.assert_fits(found, {})
+    assert not any(usage.is_serialized for usage in found)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "dtype", "initial_state"),
     [(options, dtype, initial_state) for options, dtype, keep, initial_state in VARIANTS if keep],
@@ -132,8 +146,9 @@ def test_other_calls_have_a_pass_for_each_state() -> None:
     }
     assert others["segments"].segments > 1
     assert others["segments"].reverse_segments > 1
-    assert not [name for name, chosen in others.items() if chosen.forward_in_one or chosen.reverse_in_one]
-    # chunk by chunk, however a sequence is cut
+    assert not [name for name, chosen in others.items() if chosen.reverse_in_one]
+    # forward each segment has what it begins with; the gradients go chunk by chunk, however a sequence is cut
+    assert [name for name, chosen in others.items() if chosen.forward_in_one] == ["segments"]
     assert [name for name, chosen in others.items() if chosen.gradients_in_one] == ["segments"]
 
 

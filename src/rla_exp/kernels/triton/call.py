@@ -51,6 +51,17 @@ class Saved(NamedTuple):
     """[chunks, H, 1 or 2, C, C] of the delta rule: the inverted systems of S and of R."""
 
 
+class Carried(NamedTuple):
+    """What a pass over a state begins with, ends with and leaves. A chain is a sequence, or a segment of one."""
+
+    initial: Tensor | None
+    """[chains, H, K, V] float32; None: zero."""
+    final: Tensor
+    """Likewise."""
+    checkpoints: Tensor | None
+    """As in `Saved`; None: nothing is left."""
+
+
 class Buffers(NamedTuple):
     """Of a slice's chunks, what the passes over a state's gradient leave for the gradients of q, k and the gates."""
 

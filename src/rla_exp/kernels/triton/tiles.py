@@ -52,7 +52,8 @@ class Tiles:
     reverse_segments: int = 1
     """The backward pass, each slice of a sequence."""
     forward_in_one: bool = False
-    """Whether the forward pass is the kernel for Hopper (hopper/forward/), which carries S and R."""
+    """Whether the forward pass is the kernel for Hopper (hopper/forward/), which carries S and R, or in segments one at
+    a time."""
     reverse_in_one: bool = False
     """Whether the reverse pass is the one for Hopper (hopper/reverse/), which carries their gradients."""
     gradients_in_one: bool = False
@@ -126,7 +127,7 @@ def choose_tiles(
         combine=Tile(min(V, 16), 4, 3 if ahead else 2),
         segments=segments,
         reverse_segments=reverse_segments,
-        forward_in_one=described and segments == 1 and gpu.runs_gluon,
+        forward_in_one=described and gpu.runs_gluon,
         reverse_in_one=described and reverse_segments == 1 and gpu.runs_gluon,
         # wider ones do not fit into shared memory
         gradients_in_one=described and gpu.runs_gluon and V <= 128,

@@ -66,6 +66,9 @@ EXTREMES = ("decay", "no decay", "beta", "no beta", "gates", "none clipped", "al
 WHOLE_CHUNKS = (
     Scenario(name="many heads, 2112 tokens", lengths=(2112,), batch_size=2, num_heads=17),
     Scenario(name="192 tokens, no initial state, no gradients", lengths=(192,), initial_state=False, gradients=False),
+    # in segments
+    Scenario(name="4224 tokens, no initial state", lengths=(4224,), initial_state=False),
+    Scenario(name="4224 tokens, no gradients", lengths=(4224,), gradients=False),
     *(
         replace(scenario, name=f"{scenario.name}, whole chunks", lengths=(192,))
         for scenario in SCENARIOS

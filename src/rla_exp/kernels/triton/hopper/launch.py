@@ -8,11 +8,10 @@ from torch import Tensor
 from triton.experimental.gluon.language import NVMMASharedLayout
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from rla_exp.kernels.triton.call import Buffers, Call, Saved
+from rla_exp.kernels.triton.call import Buffers, Call, Carried, Saved
 from rla_exp.kernels.triton.hopper.forward.kernel import fused_forward_kernel
 from rla_exp.kernels.triton.hopper.gradients.kernel import fused_gradients_kernel
 from rla_exp.kernels.triton.hopper.reverse.kernel import fused_reverse_kernel
-from rla_exp.kernels.triton.matrices import invert, make_rows
 from rla_exp.kernels.triton.plan import CHECKPOINT_EVERY
 from rla_exp.kernels.triton.tiles import gpu_of
 
@@ -22,58 +21,68 @@ C, BV = 64, 64
 
 def forward(
     call: Call,
-    S: Tensor | None,
-    R: Tensor | None,
+    S: Carried | None,
+    R: Carried | None,
+    values: Tensor,
     o: Tensor,
     r: Tensor | None,
-    final_S: Tensor,
-    final_R: Tensor | None,
-    checkpoints_S: Tensor | None,
-    checkpoints_R: Tensor | None,
-) -> Tensor | None:
-    """Fills o, the final states and, where there are checkpoints, them and r; returns the inverted systems.
+    rows: Tensor,
+    inverses: Tensor | None,
+    rest: Tensor | None,
+    segments: tuple[int, int],
+) -> None:
+    """Carries both states side by side, or one of them, and fills o.
 
     Args:
         call: of whole chunks and heads of K = 128, in 16 bits (`tiles.may_describe`).
+        S: its pass reads `values` and leaves r. None: it is in o and r already.
+        R: None: not carried. Without S its pass reads `values`, r that is, and adds to o.
+        values: [B, T, H, V].
+        r: [B, T, H, V], where the pass of S leaves it; None: nowhere.
+        rest: what rounding took of the inverted systems of S (`matrices.invert`).
+        segments: (P, LP) into which a sequence is cut (`Chunking.segments`).
     """
-    x, switches, H = call.x, call.switches, call.num_heads
+    x, H = call.x, call.num_heads
     N, _, K, V = call.state_shape
-    inverses, rest = invert(call)
-    rows = make_rows(call, 0, call.chunking.chunks_per_sequence)
-    keep = checkpoints_S is not None
     clip, clip_inside, clip_outside = call.clip_bounds
-    fused_forward_kernel[V // BV, N * H](
+    P, LP = segments
+    initial_S, final_S, checkpoints_S = S or (None, None, None)
+    initial_R, final_R, checkpoints_R = R or (None, None, None)
+    fused_forward_kernel[V // BV, N * P * H](
         _tokens(x.q, K),
         _tokens(x.k, K),
-        _tokens(x.v, BV),
+        _tokens(values, BV),
         _matrices(inverses),
-        _matrices(rest),
-        None if r is None else _tokens(r, BV),
+        None if S is None else _matrices(rest),
+        None if S is None or r is None else _tokens(r, BV),
         _tokens(o, BV),
         rows,
-        S,
-        R,
+        initial_S,
+        initial_R,
         final_S,
         final_R,
         checkpoints_S,
         checkpoints_R,
         call.chunking.num_tokens,
+        P,
+        LP,
         H,
         call.scale,
         clip,
         clip_inside,
         clip_outside,
         V=V,
+        FIRST=S is not None,
+        SECOND=R is not None,
         # of two numbers of the dtype
         BETWEEN=clip != clip_inside,
-        HAS_S=S is not None,
-        HAS_R=R is not None,
-        KEEP=keep,
-        REST=rest is not None,
-        **asdict(switches),
+        HAS_S=initial_S is not None,
+        HAS_R=initial_R is not None,
+        KEEP=checkpoints_S is not None or checkpoints_R is not None,
+        REST=S is not None and rest is not None,
+        **asdict(call.switches),
         num_warps=4,
     )
-    return inverses
 
 
 class Reverse:

@@ -11,7 +11,7 @@ from rla_exp.kernels.triton.hopper.layout import BV, PART, PARTS, C, K
 
 
 # one binary for all lengths: what the self-check compiled is what runs
-@gluon.jit(do_not_specialize=["T", "H"])
+@gluon.jit(do_not_specialize=["T", "P", "LP", "H"])
 def fused_forward_kernel(
     q_tiles,
     k_tiles,
@@ -28,6 +28,8 @@ def fused_forward_kernel(
     checkpoints_S,
     checkpoints_R,
     T,
+    P,
+    LP,
     H,
     scale,
     clip,
@@ -36,6 +38,8 @@ def fused_forward_kernel(
     V: gl.constexpr,
     DELTA: gl.constexpr,
     RESIDUAL: gl.constexpr,
+    FIRST: gl.constexpr,
+    SECOND: gl.constexpr,
     FIT: gl.constexpr,
     CLIPPED: gl.constexpr,
     BETWEEN: gl.constexpr,
@@ -47,14 +51,20 @@ def fused_forward_kernel(
     KEEP: gl.constexpr,
     REST: gl.constexpr,
 ):
+    """S (FIRST) and R (SECOND) over a chain of chunks: a sequence, or one of its P segments of LP chunks.
+
+    initial and final are [chains, H, K, V]. R alone: v_tiles are those of r (of v), and o holds that of S.
+    """
     v0 = gl.program_id(0) * BV
-    n = gl.program_id(1) // H
+    chain = gl.program_id(1) // H
     h = gl.program_id(1) % H
-    chunks = T // C
-    start = n * T
-    first = n * chunks
+    n = chain // P
+    skipped = chain % P * LP
+    chunks = gl.minimum(LP, T // C - skipped)
+    start = n * T + skipped * C
+    first = n * (T // C) + skipped
     v_at = h * V + v0
-    state_at = (n * H + h).to(gl.int64) * (K * V) + v0
+    state_at = gl.program_id(1).to(gl.int64) * (K * V) + v0
     checkpoint_at = ((first // BATCH + n) * H + h).to(gl.int64) * (K * V) + v0
     dtype: gl.constexpr = v_tiles.dtype
     TILE: gl.constexpr = gl.NVMMASharedLayout(128, 16)
@@ -73,31 +83,48 @@ def fused_forward_kernel(
     barriers = gl.allocate_shared_memory(gl.int64, [BARRIERS, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(BARRIERS):
         # a chunk is done when S and R are
-        mbarrier.init(barriers.index(i), count=2 if RESIDUAL and i >= DONE and i < LATE_READY else 1)
+        mbarrier.init(barriers.index(i), count=2 if FIRST and SECOND and i >= DONE and i < LATE_READY else 1)
     fence_async_shared()
 
-    tiles = (q_tiles, k_tiles, v_tiles, inverse_tiles)
+    tiles = (q_tiles, k_tiles, v_tiles, inverse_tiles, o_tiles)
     shared = (keys, systems, mixes, values, gates, barriers)
     sizes = (start, chunks, v_at, H, h * K, first * H + h)
-    if HAS_S:
-        initial_S += state_at
-    if KEEP:
-        checkpoints_S += checkpoint_at
-    stored_S = (r_tiles, o_tiles, checkpoints_S, final_S + state_at)
     clips = (clip, clip_inside, clip_outside)
     sizes_of_mixes = (chunks, first * H + h, H, scale)
-    # compile-time arguments stay such only where they stand here
-    if RESIDUAL:
+    if FIRST:
+        if HAS_S:
+            initial_S += state_at
+        if KEEP:
+            checkpoints_S += checkpoint_at
+        stored_S = (r_tiles, o_tiles, checkpoints_S, final_S + state_at)
+    if SECOND:
         if HAS_R:
             initial_R += state_at
         if KEEP:
             checkpoints_R += checkpoint_at
         stored_R = (o_tiles, checkpoints_R, final_R + state_at)
+    # compile-time arguments stay such only where they stand here
+    if FIRST and SECOND:
         gl.warp_specialize(
             [
                 (
                     carry_residual,
-                    (initial_R, tiles, shared, stored_R, sizes, clip_inside, V, DELTA, FIT, CLIPPED, SUM, HAS_R, KEEP),
+                    (
+                        initial_R,
+                        tiles,
+                        shared,
+                        stored_R,
+                        sizes,
+                        clip_inside,
+                        V,
+                        DELTA,
+                        FIRST,
+                        FIT,
+                        CLIPPED,
+                        SUM,
+                        HAS_R,
+                        KEEP,
+                    ),
                 ),
                 (
                     make_mixes,
@@ -108,6 +135,8 @@ def fused_forward_kernel(
                         sizes_of_mixes,
                         DELTA,
                         RESIDUAL,
+                        FIRST,
+                        SECOND,
                         FIT,
                         SUM,
                         DECAYED,
@@ -127,6 +156,7 @@ def fused_forward_kernel(
                         V,
                         DELTA,
                         RESIDUAL,
+                        SECOND,
                         FIT,
                         CLIPPED,
                         BETWEEN,
@@ -138,7 +168,7 @@ def fused_forward_kernel(
             [4, 4],
             [112, 208],
         )
-    else:
+    elif FIRST:
         gl.warp_specialize(
             [
                 (
@@ -153,6 +183,7 @@ def fused_forward_kernel(
                         V,
                         DELTA,
                         RESIDUAL,
+                        SECOND,
                         FIT,
                         CLIPPED,
                         BETWEEN,
@@ -169,11 +200,58 @@ def fused_forward_kernel(
                         sizes_of_mixes,
                         DELTA,
                         RESIDUAL,
+                        FIRST,
+                        SECOND,
                         FIT,
                         SUM,
                         DECAYED,
                         NORMALIZE,
                         REST,
+                    ),
+                ),
+            ],
+            [4],
+            [152],
+        )
+    else:
+        gl.warp_specialize(
+            [
+                (
+                    carry_residual,
+                    (
+                        initial_R,
+                        tiles,
+                        shared,
+                        stored_R,
+                        sizes,
+                        clip_inside,
+                        V,
+                        DELTA,
+                        FIRST,
+                        FIT,
+                        CLIPPED,
+                        SUM,
+                        HAS_R,
+                        KEEP,
+                    ),
+                ),
+                (
+                    make_mixes,
+                    # S alone predicts
+                    (
+                        inverse_rest_tiles,
+                        rows,
+                        shared,
+                        sizes_of_mixes,
+                        DELTA,
+                        RESIDUAL,
+                        FIRST,
+                        SECOND,
+                        False,
+                        SUM,
+                        DECAYED,
+                        NORMALIZE,
+                        False,
                     ),
                 ),
             ],

@@ -23,6 +23,8 @@ MIXES_REST = gl.constexpr(5)
 # [64, 64]: v, r and o
 VALUES_R = gl.constexpr(2)
 VALUES_O = gl.constexpr(3)
+# where R is carried alone, r comes in v's place, and o of S, of two chunks, in these
+VALUES_O_ALONE = gl.constexpr(2)
 # barriers: what is ready for its readers, or free for its writer
 KEYS_READY = gl.constexpr(0)
 DONE = gl.constexpr(3)

@@ -53,6 +53,8 @@ def make_mixes(
     sizes,
     DELTA: gl.constexpr,
     RESIDUAL: gl.constexpr,
+    FIRST: gl.constexpr,
+    SECOND: gl.constexpr,
     FIT: gl.constexpr,
     SUM: gl.constexpr,
     DECAYED: gl.constexpr,
@@ -122,20 +124,20 @@ def make_mixes(
             QK *= gate(gates, slot, NORM_OF_Q, BY_ROW)[:, None] * gate(gates, slot, NORM_OF_K, BY_COLUMN)[None, :]
         of_reader = gate(gates, slot, G_ROW, BY_ROW) * LOG2E
         score = scale * QK * decays(of_reader, of_key, row[:, None] >= column[None, :])
-        if RESIDUAL:
-            if SUM:
+        if FIRST:
+            if not RESIDUAL:
+                score_S = score
+            elif SUM:
                 of_reader = gate(gates, slot, G_BEFORE, BY_ROW) * LOG2E
                 score_S = scale * QK * decays(of_reader, of_key, row[:, None] > column[None, :])
             else:
                 score_S = gl.where(row[:, None] > column[None, :], score, 0.0)
             low = score_S.to(dtype)
-        else:
-            low = score.to(dtype)
-        mbarrier.wait(barriers.index(MIX_S_FREE), (j - 1) & 1, pred=j >= 1)
-        mixes.index(MIXES_S).store(low)
-        fence_async_shared()
-        mbarrier.arrive(barriers.index(MIX_S_READY), count=1)
-        if RESIDUAL:
+            mbarrier.wait(barriers.index(MIX_S_FREE), (j - 1) & 1, pred=j >= 1)
+            mixes.index(MIXES_S).store(low)
+            fence_async_shared()
+            mbarrier.arrive(barriers.index(MIX_S_READY), count=1)
+        if SECOND:
             mixes.index(MIXES_R + pair).store(score.to(dtype))
             fence_async_shared()
             mbarrier.arrive(barriers.index(MIX_R_READY + pair), count=1)

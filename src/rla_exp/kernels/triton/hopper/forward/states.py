@@ -35,6 +35,7 @@ from rla_exp.kernels.triton.hopper.forward.layout import (
     SLOTS,
     SYSTEMS_Y,
     VALUES_O,
+    VALUES_O_ALONE,
     VALUES_R,
     bounded,
     rest,
@@ -74,6 +75,7 @@ def carry_state(
     V: gl.constexpr,
     DELTA: gl.constexpr,
     RESIDUAL: gl.constexpr,
+    SECOND: gl.constexpr,
     FIT: gl.constexpr,
     CLIPPED: gl.constexpr,
     BETWEEN: gl.constexpr,
@@ -86,8 +88,9 @@ def carry_state(
     start, chunks, v_at, H, k_at, at = sizes
     dtype: gl.constexpr = keys.dtype
     zeros = gl.zeros([BV, C], gl.float32, SQUARE)
-    if not RESIDUAL:
-        ask_for_first(tiles, sizes, shared, DELTA, RESIDUAL)
+    # R, carried beside it, takes r and o from shared memory, sends o and asks for tiles
+    if not SECOND:
+        ask_for_first(tiles, sizes, shared, DELTA, RESIDUAL, True, SECOND)
     S = load_state(initial, V, HAS_INITIAL)
     for j in range(chunks):
         slot = j % SLOTS
@@ -136,13 +139,16 @@ def carry_state(
                     r = gl.maximum(r, -clip_inside, propagate_nan=tl.PropagateNan.ALL)
                 r = bounded(gl.where(clipped, r * BEYOND, r).to(dtype), clip_outside)
             r = r.to(dtype)
-            mbarrier.wait(barriers.index(R_FREE), (j - 1) & 1, pred=j >= 1)
-            if KEEP:
-                tma.store_wait(0)
+            if SECOND:
+                mbarrier.wait(barriers.index(R_FREE), (j - 1) & 1, pred=j >= 1)
+            if KEEP or not SECOND:
+                # alone, what was sent last is o
+                tma.store_wait(0 if SECOND else 1)
             values.index(VALUES_R).permute((1, 0)).store(r)
             fence_async_shared()
-            mbarrier.arrive(barriers.index(R_READY), count=1)
-            if KEEP:
+            if SECOND:
+                mbarrier.arrive(barriers.index(R_READY), count=1)
+            if KEEP or not SECOND:
                 store_async(r_tiles, [token, v_at], values.index(VALUES_R))
         # not before, and waited for at once: its operands and what follows do not fit beside each other
         if DELTA:
@@ -171,20 +177,21 @@ def carry_state(
         if FIT:
             S = warpgroup_mma(get_rest, k_tile, S, is_async=True)
         mbarrier.arrive(barriers.index(MIX_S_FREE), count=1)
-        if RESIDUAL:
+        if SECOND:
             mbarrier.wait(barriers.index(O_FREE), (j - 1) & 1, pred=j >= 1)
         else:
-            tma.store_wait(0)
+            # what was sent last is r, where there is one
+            tma.store_wait(1 if FIT else 0)
         values.index(VALUES_O).permute((1, 0)).store(o.to(dtype))
-        if RESIDUAL:
+        if SECOND:
             mbarrier.arrive(barriers.index(O_READY), count=1)
         else:
             fence_async_shared()
             store_async(o_tiles, [token, v_at], values.index(VALUES_O))
         S = warpgroup_mma_wait(0, [S])
         mbarrier.arrive(barriers.index(DONE + slot), count=1)
-        if not RESIDUAL:
-            ask_for_next(j, tiles, sizes, shared, DELTA, RESIDUAL)
+        if not SECOND:
+            ask_for_next(j, tiles, sizes, shared, DELTA, RESIDUAL, True, SECOND)
     store_state(final, S, V)
     tma.store_wait(0)
 
@@ -199,6 +206,7 @@ def carry_residual(
     clip_inside,
     V: gl.constexpr,
     DELTA: gl.constexpr,
+    FIRST: gl.constexpr,
     FIT: gl.constexpr,
     CLIPPED: gl.constexpr,
     SUM: gl.constexpr,
@@ -210,7 +218,7 @@ def carry_residual(
     start, chunks, v_at, H, k_at, at = sizes
     dtype: gl.constexpr = keys.dtype
     zeros = gl.zeros([BV, C], gl.float32, SQUARE)
-    ask_for_first(tiles, sizes, shared, DELTA, True)
+    ask_for_first(tiles, sizes, shared, DELTA, True, FIRST, True)
     R = load_state(initial, V, HAS_INITIAL)
     for j in range(chunks):
         slot = j % SLOTS
@@ -228,15 +236,15 @@ def carry_residual(
         # before what follows is loaded: it would take registers beside the operands
         if DELTA:
             at_k, R = warpgroup_mma_wait(0, [at_k, R])
-        if FIT:
+        if FIT and FIRST:
             mbarrier.wait(barriers.index(R_READY), j & 1)
             r = values.index(VALUES_R).permute((1, 0)).load(SQUARE)
             mbarrier.arrive(barriers.index(R_FREE), count=1)
-            if CLIPPED:
-                r = bounded(r, clip_inside)
-            written = r.to(gl.float32)
         else:
-            written = values.index(pair).permute((1, 0)).load(SQUARE).to(gl.float32)
+            r = values.index(pair).permute((1, 0)).load(SQUARE)
+        if CLIPPED:
+            r = bounded(r, clip_inside)
+        written = r.to(gl.float32)
         if DELTA:
             written -= gate(gates, slot, HOLD, BY_COLUMN)[None, :] * at_k
         written *= gate(gates, slot, GAMMA, BY_COLUMN)[None, :]
@@ -263,14 +271,19 @@ def carry_residual(
         R = warpgroup_mma(get_left, k_tile, R, is_async=True)
         if not SUM:
             o *= gate(gates, slot, GAMMA, BY_COLUMN)[None, :]
-        mbarrier.wait(barriers.index(O_READY), j & 1)
-        o += values.index(VALUES_O).permute((1, 0)).load(SQUARE).to(gl.float32)
-        values.index(VALUES_O).permute((1, 0)).store(o.to(dtype))
+        if FIRST:
+            mbarrier.wait(barriers.index(O_READY), j & 1)
+            of_S = values.index(VALUES_O)
+        else:
+            of_S = values.index(VALUES_O_ALONE + pair)
+        o += of_S.permute((1, 0)).load(SQUARE).to(gl.float32)
+        of_S.permute((1, 0)).store(o.to(dtype))
         fence_async_shared()
-        store_async(o_tiles, [start + j * C, v_at], values.index(VALUES_O))
+        store_async(o_tiles, [start + j * C, v_at], of_S)
         R = warpgroup_mma_wait(0, [R])
         mbarrier.arrive(barriers.index(DONE + slot), count=1)
         tma.store_wait(0)
-        mbarrier.arrive(barriers.index(O_FREE), count=1)
-        ask_for_next(j, tiles, sizes, shared, DELTA, True)
+        if FIRST:
+            mbarrier.arrive(barriers.index(O_FREE), count=1)
+        ask_for_next(j, tiles, sizes, shared, DELTA, True, FIRST, True)
     store_state(final, R, V)
