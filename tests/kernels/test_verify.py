@@ -36,6 +36,7 @@ from rla_exp.kernels.verify.cases import (
 )
 from rla_exp.kernels.verify.measure import (
     Backend,
+    CaseResult,
     check_case,
     error_ratio,
     prediction_error,
@@ -220,6 +221,42 @@ def test_a_process_that_dies_is_a_failure_of_its_case_alone() -> None:
     assert result.failures == ["the process died with exit code -9"]
     assert result.context_is_broken
     worker.end()
+
+
+def test_what_lacked_memory_beside_others_is_checked_again_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[tuple[str, int]] = []
+
+    class Worker:
+        """The first time that it meets b it lacks memory."""
+
+        alive = 0
+
+        def __init__(self, *_: str) -> None:
+            Worker.alive += 1
+
+        def check(self, case: Case) -> CaseResult:
+            checked.append((case.scenario.name, Worker.alive))
+            is_short = case.scenario.name == "b" and [name for name, _ in checked].count("b") == 1
+            failures = ["OutOfMemoryError: CUDA out of memory"] if is_short else []
+            return CaseResult(case.name, failures=failures, lacked_memory=is_short)
+
+        def end(self) -> None:
+            Worker.alive -= 1
+
+    monkeypatch.setattr(workers, "_Worker", Worker)
+    groups = zip("abc", (RDN, RLA, GATED_DELTA_NET), strict=True)
+    cases = [small_case(options, name=name) for name, options in groups]
+    results = list(workers.check_all(cases, "chunked", "cpu", jobs=3))
+    assert sorted(result.name for result in results) == sorted(case.name for case in cases)
+    assert not any(result.failures for result in results)
+    assert checked[-1] == ("b", 1)
+    assert len(checked) == 4
+
+    # nothing was beside it: the failure stays
+    checked.clear()
+    (result,) = workers.check_all(cases[1:2], "chunked", "cpu", jobs=1)
+    assert result.lacked_memory
+    assert len(checked) == 1
 
 
 def test_the_command_writes_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

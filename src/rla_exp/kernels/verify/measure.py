@@ -55,6 +55,8 @@ class CaseResult:
     seconds: float = 0.0
     context_is_broken: bool = False
     """An error of the GPU was met that all later work of the process would meet as well."""
+    lacked_memory: bool = False
+    """There was too little memory, which says nothing of the backend where other processes had some of it."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it: numbers that are not finite become null (failures name them)."""
@@ -83,6 +85,7 @@ def check_case(case: Case, backend: Backend, device: torch.device) -> CaseResult
     except Exception as error:
         result.failures.append(f"{type(error).__name__}: {error}"[:2000])
         result.context_is_broken = "CUDA error" in str(error) or "illegal memory access" in str(error)
+        result.lacked_memory = "out of memory" in str(error)
     result.seconds = perf_counter() - start
     return result
 

@@ -25,7 +25,7 @@ def check_all(
     """Results as they come; cases not begun after `limit` seconds fail with that reason.
 
     Cases of the same options, sizes and dtype share their compiled kernels, and so a process; the longest begin.
-    "cuda" is all GPUs there are.
+    "cuda" is all GPUs there are. What lacked memory beside other processes is checked once more at the end, alone.
     """
     stop_at = None if limit is None else time.monotonic() + limit
     groups = [list(group) for _, group in groupby(cases, key=lambda c: (c.options, c.K, c.V, c.dtype))]
@@ -43,12 +43,18 @@ def check_all(
     for thread in threads:
         thread.start()
     running = len(threads)
+    lacked_memory: set[str] = set()
     while running:
         result = results.get()
         if result is None:
             running -= 1
+        elif result.lacked_memory and len(threads) > 1:
+            lacked_memory.add(result.name)
         else:
             yield result
+    again = [case for case in cases if case.name in lacked_memory]
+    if again:
+        yield from check_all(again, backend, devices[0], jobs=1, limit=stop_at and stop_at - time.monotonic())
 
 
 def _feed_worker(
