@@ -271,6 +271,13 @@ def test_the_command_writes_a_report(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "| bfloat16 | 65 tokens | 1 | 0 |" in text
     assert "Failures: 0 of 1 cases" in text
 
+    # what passed is not checked again, but of these sources alone
+    (tmp_path / "cpu.json").write_text(json.dumps(report | {"seconds": 1000}))
+    assert main([*arguments, *only, "--resume", "--limit", "0"]) == 0
+    resumed = json.loads((tmp_path / "cpu.json").read_text())
+    assert (resumed["rows"], resumed["seconds"]) == (report["rows"], 1000)
+    assert main([*arguments, *only, "--resume", "--limit", "0", "--commit", "another"]) == 1
+    assert json.loads((tmp_path / "cpu.json").read_text())["failed"] == 1
     assert main([*arguments, *only, "--limit", "0"]) == 1
     assert "not run: out of time" in capsys.readouterr().out
     assert json.loads((tmp_path / "cpu.json").read_text())["failed"] == 1

@@ -17,7 +17,7 @@ import torch
 
 from rla_exp.kernels.verify.backends import NAMES
 from rla_exp.kernels.verify.cases import all_cases, quick_cases
-from rla_exp.kernels.verify.report import write_report
+from rla_exp.kernels.verify.report import read_passed, write_report
 from rla_exp.kernels.verify.workers import check_all
 
 
@@ -32,17 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not cases:
         print(f"no case has {' and '.join(map(repr, settings.only))} in its name")
         return 1
-    start = time.monotonic()
-    results = []
-    for result in check_all(cases, settings.backend, settings.device, jobs=settings.jobs, limit=settings.limit):
-        results.append(result)
-        for failure in result.failures:
-            print(f"{result.name}: {failure}", flush=True)
-    seconds = time.monotonic() - start
-    order = {case.name: n for n, case in enumerate(cases)}
-    results.sort(key=lambda result: order[result.name])
-
     device = _device_name(settings.device)
+    out = settings.out or Path("benchmarks", "correctness", device.lower().replace(" ", "-"))
     about = {
         "gpu": device,
         "backend": settings.backend,
@@ -50,10 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "commit": settings.commit or _commit(),
         "command": shlex.join(["scripts/check_kernels.py", *_without_places(arguments)]),
         "date": time.strftime("%Y-%m-%d"),
-        "seconds": round(seconds),
     }
-    out = settings.out or Path("benchmarks", "correctness", device.lower().replace(" ", "-"))
-    write_report(out, about, cases, results)
+    passed, seconds = read_passed(out, about) if settings.resume else ({}, 0.0)
+    results = [passed[case.name] for case in cases if case.name in passed]
+    left = [case for case in cases if case.name not in passed]
+    start = time.monotonic()
+    for result in check_all(left, settings.backend, settings.device, jobs=settings.jobs, limit=settings.limit):
+        results.append(result)
+        for failure in result.failures:
+            print(f"{result.name}: {failure}", flush=True)
+    seconds += time.monotonic() - start
+    order = {case.name: n for n, case in enumerate(cases)}
+    results.sort(key=lambda result: order[result.name])
+    write_report(out, {**about, "seconds": round(seconds)}, cases, results)
     failed = sum(bool(result.failures) for result in results)
     print(f"{len(results)} cases, {failed} failed, {seconds:.0f} s; {out}.md")
     return int(failed > 0)
@@ -78,6 +78,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; default one a core")
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="cases whose name has all of these")
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="begin no case after this time")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what passed in the report that is there, of the same commit and GPU"
+    )
     parser.add_argument("--out", type=Path, metavar="PATH", help="default benchmarks/correctness/<gpu> (.json and .md)")
     parser.add_argument("--commit", help="recorded in the report; default: of the checkout")
     return parser.parse_args(arguments)

@@ -23,6 +23,18 @@ def write_report(path: Path, about: dict[str, Any], cases: Sequence[Case], resul
     path.with_name(path.name + ".md").write_text(to_markdown(head, cases, results), encoding="utf-8")
 
 
+def read_passed(path: Path, about: dict[str, Any]) -> tuple[dict[str, CaseResult], float]:
+    """By name what passed in path.json, where that is of the same sources and GPU, and the seconds it took."""
+    try:
+        report = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, 0.0
+    if any(report[name] != about[name] for name in ("gpu", "backend", "versions", "commit")):
+        return {}, 0.0
+    passed = {row["name"]: CaseResult(**row) for row in report["rows"] if "failures" not in row}
+    return passed, report["seconds"]
+
+
 def to_markdown(head: dict[str, Any], cases: Sequence[Case], results: Sequence[CaseResult]) -> str:
     """The worst error of each tensor by dtype and scenario, as a share of its bound, and every failure."""
     by_name = {case.name: case for case in cases}
