@@ -85,7 +85,7 @@ def check_case(case: Case, backend: Backend, device: torch.device) -> CaseResult
     except Exception as error:
         result.failures.append(f"{type(error).__name__}: {error}"[:2000])
         result.context_is_broken = "CUDA error" in str(error) or "illegal memory access" in str(error)
-        result.lacked_memory = "out of memory" in str(error)
+        result.lacked_memory = any(words in str(error) for words in ("out of memory", "ALLOC_FAILED"))
     result.seconds = perf_counter() - start
     return result
 
