@@ -207,6 +207,21 @@ def test_a_margin_that_is_no_distance_is_refused(tables: Path, spec: TableSpec, 
         TableSpec.load("small", "large", folder=tables)
 
 
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("margin: 0.1", ": margin says what is a near tie and tie_seeds decide it; give both or neither"),
+        ("tie_seeds: [8]", ": margin says what is a near tie and tie_seeds decide it; give both or neither"),
+        ("margin: 0.1, tie_seeds: [0, 8]", r"\.tie_seeds: \[0\] are among its seeds already, \[0, 1\]"),
+    ],
+)
+def test_near_ties_without_effect_are_refused(tables: Path, spec: TableSpec, settings: str, problem: str) -> None:
+    path = tables / f"{spec.name}.yaml"
+    path.write_text(path.read_text().replace("direction: max}\n", f"direction: max, {settings}}}\n"))
+    with pytest.raises(ConfigError, match=rf"scales\.large\.learning_rates\.mqar{problem}"):
+        TableSpec.load("small", "large", folder=tables)
+
+
 def test_only_mqar_of_recall_at_gpu_scale_has_a_margin() -> None:
     margins = {
         (name, scale, study): rule.margin

@@ -196,6 +196,14 @@ def _wrong_references(file: TableFile) -> list[str]:
             for study in scale.learning_rates
             if study not in scale.studies
         ]
+        for study, rule in scale.learning_rates.items():
+            where = f"scales.{key}.learning_rates.{study}"
+            if bool(rule.margin) != bool(rule.tie_seeds):
+                problems.append(
+                    f"{where}: margin says what is a near tie and tie_seeds decide it; give both or neither"
+                )
+            if both := sorted({*rule.tie_seeds} & {*rule.seeds}):
+                problems.append(f"{where}.tie_seeds: {both} are among its seeds already, {rule.seeds}")
     problems += [
         f"{where}: override {override!r} is not of the form key=value"
         for where, overrides in _all_overrides(file)
