@@ -2,6 +2,7 @@
 
 # Gluon reads annotations: no `from __future__ import annotations` in files with kernels
 import triton.experimental.gluon.language as gl
+import triton.language as tl
 from triton.experimental import gluon
 
 C = gl.constexpr(64)
@@ -44,6 +45,13 @@ def as_left(x, dtype: gl.constexpr):
 def gate(gates, slot, row: gl.constexpr, layout: gl.constexpr):
     """One row of a chunk's gates."""
     return gates.index(slot * PARTS + row // 4).slice(row % 4 * C, C).load(layout)
+
+
+@gluon.jit
+def bounded(x, bound):
+    """x in float32, between -bound and bound. A NaN stays one."""
+    x = gl.minimum(x, bound, propagate_nan=tl.PropagateNan.ALL)
+    return gl.maximum(x, -bound, propagate_nan=tl.PropagateNan.ALL)
 
 
 @gluon.jit

@@ -50,7 +50,7 @@ def rest(x, low):
 
 
 @gluon.jit
-def bounded(x, bound):
+def bounded_by_twos(x, bound):
     """x [BV, C] in 16 bits, between -bound and bound; two numbers an instruction. A NaN stays one."""
     high = gl.full([BV, C], bound, gl.float32, SQUARE).to(x.dtype)
     low = gl.full([BV, C], -bound, gl.float32, SQUARE).to(x.dtype)

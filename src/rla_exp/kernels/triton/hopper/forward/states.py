@@ -3,7 +3,6 @@
 # tuples are unpacked whole
 # ruff: noqa: RUF059
 import triton.experimental.gluon.language as gl
-import triton.language as tl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import (
     fence_async_shared,
@@ -37,7 +36,7 @@ from rla_exp.kernels.triton.hopper.forward.layout import (
     VALUES_O,
     VALUES_O_ALONE,
     VALUES_R,
-    bounded,
+    bounded_by_twos,
     rest,
 )
 from rla_exp.kernels.triton.hopper.forward.loads import ask_for_first, ask_for_next
@@ -58,6 +57,7 @@ from rla_exp.kernels.triton.hopper.layout import (
     C,
     K,
     as_left,
+    bounded,
     gate,
     load_state,
     store_state,
@@ -135,9 +135,8 @@ def carry_state(
                 # where it was clipped is read from it later: rounding must move no number over the bound
                 clipped = gl.abs(r) > clip
                 if BETWEEN:
-                    r = gl.minimum(r, clip_inside, propagate_nan=tl.PropagateNan.ALL)
-                    r = gl.maximum(r, -clip_inside, propagate_nan=tl.PropagateNan.ALL)
-                r = bounded(gl.where(clipped, r * BEYOND, r).to(dtype), clip_outside)
+                    r = bounded(r, clip_inside)
+                r = bounded_by_twos(gl.where(clipped, r * BEYOND, r).to(dtype), clip_outside)
             r = r.to(dtype)
             if SECOND:
                 mbarrier.wait(barriers.index(R_FREE), (j - 1) & 1, pred=j >= 1)
@@ -243,7 +242,7 @@ def carry_residual(
         else:
             r = values.index(pair).permute((1, 0)).load(SQUARE)
         if CLIPPED:
-            r = bounded(r, clip_inside)
+            r = bounded_by_twos(r, clip_inside)
         written = r.to(gl.float32)
         if DELTA:
             written -= gate(gates, slot, HOLD, BY_COLUMN)[None, :] * at_k

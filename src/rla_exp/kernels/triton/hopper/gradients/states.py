@@ -6,7 +6,6 @@ Transposed, as in the forward pass, by quarters [64, 64]: columns of V, then row
 # tuples are unpacked whole
 # ruff: noqa: RUF059
 import triton.experimental.gluon.language as gl
-import triton.language as tl
 from triton.experimental import gluon
 from triton.experimental.gluon.language.nvidia.hopper import (
     fence_async_shared,
@@ -56,16 +55,10 @@ from rla_exp.kernels.triton.hopper.layout import (
     C,
     K,
     as_left,
+    bounded,
     gate,
     here,
 )
-
-
-@gluon.jit
-def bounded(x, bound):
-    """Within the clip's bound; NaN stays."""
-    x = gl.minimum(x, bound, propagate_nan=tl.PropagateNan.ALL)
-    return gl.maximum(x, -bound, propagate_nan=tl.PropagateNan.ALL)
 
 
 @gluon.jit
