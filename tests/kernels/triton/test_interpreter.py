@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-FILES = ("interpreted.py", "interpreted_rounding.py", "interpreted_convolution.py")
-MIN_TESTS = 159
+FILES = ("interpreted.py", "interpreted_rounding.py", "interpreted_convolution.py", "interpreted_distributed.py")
+MIN_TESTS = 160
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton exists for Linux only")
