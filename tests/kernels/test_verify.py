@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations, product
@@ -230,12 +231,14 @@ def test_what_lacked_memory_beside_others_is_checked_again_alone(monkeypatch: py
         """The first time that it meets b it lacks memory."""
 
         alive = 0
+        seconds = 0.0
 
         def __init__(self, *_: str) -> None:
             Worker.alive += 1
 
         def check(self, case: Case) -> CaseResult:
             checked.append((case.scenario.name, Worker.alive))
+            time.sleep(Worker.seconds)
             is_short = case.scenario.name == "b" and [name for name, _ in checked].count("b") == 1
             failures = ["OutOfMemoryError: CUDA out of memory"] if is_short else []
             return CaseResult(case.name, failures=failures, lacked_memory=is_short)
@@ -252,11 +255,17 @@ def test_what_lacked_memory_beside_others_is_checked_again_alone(monkeypatch: py
     assert checked[-1] == ("b", 1)
     assert len(checked) == 4
 
-    # nothing was beside it: the failure stays
+    # nothing was beside it, or no time is left: the failure stays
     checked.clear()
     (result,) = workers.check_all(cases[1:2], "chunked", "cpu", jobs=1)
     assert result.lacked_memory
     assert len(checked) == 1
+
+    checked.clear()
+    monkeypatch.setattr(Worker, "seconds", 1.0)
+    results = list(workers.check_all(cases, "chunked", "cpu", jobs=3, limit=0.5))
+    assert [result.failures for result in results if result.failures] == [["OutOfMemoryError: CUDA out of memory"]]
+    assert len(checked) == 3
 
 
 def test_the_command_writes_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,8 +285,10 @@ def test_the_command_writes_a_report(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*arguments, *only, "--resume", "--limit", "0"]) == 0
     resumed = json.loads((tmp_path / "cpu.json").read_text())
     assert (resumed["rows"], resumed["seconds"]) == (report["rows"], 1000)
-    assert main([*arguments, *only, "--resume", "--limit", "0", "--commit", "another"]) == 1
-    assert json.loads((tmp_path / "cpu.json").read_text())["failed"] == 1
+    for changed in ({"sources": "others"}, {"versions": {}}, {"rows": [*report["rows"], {"name": "another case"}]}):
+        (tmp_path / "cpu.json").write_text(json.dumps(report | changed))
+        assert main([*arguments, *only, "--resume", "--limit", "0"]) == 1
+        assert json.loads((tmp_path / "cpu.json").read_text())["failed"] == 1
     assert main([*arguments, *only, "--limit", "0"]) == 1
     assert "not run: out of time" in capsys.readouterr().out
     assert json.loads((tmp_path / "cpu.json").read_text())["failed"] == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from rla_exp.kernels.verify.backends import NAMES
 from rla_exp.kernels.verify.cases import all_cases, quick_cases
 from rla_exp.kernels.verify.report import read_passed, write_report
 from rla_exp.kernels.verify.workers import check_all
+from rla_exp.runs import describe_commit, sources_hash
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "gpu": device,
         "backend": settings.backend,
         "versions": _versions(settings.device),
-        "commit": settings.commit or _commit(),
+        "commit": settings.commit or describe_commit(),
+        "sources": sources_hash(("kernels",))[:12],
         "command": shlex.join(["scripts/check_kernels.py", *_without_places(arguments)]),
         "date": time.strftime("%Y-%m-%d"),
     }
-    passed, seconds = read_passed(out, about) if settings.resume else ({}, 0.0)
+    passed, seconds = read_passed(out, about, cases) if settings.resume else ({}, 0.0)
     results = [passed[case.name] for case in cases if case.name in passed]
     left = [case for case in cases if case.name not in passed]
     start = time.monotonic()
@@ -79,7 +80,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="cases whose name has all of these")
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="begin no case after this time")
     parser.add_argument(
-        "--resume", action="store_true", help="keep what passed in the report that is there, of the same commit and GPU"
+        "--resume",
+        action="store_true",
+        help="keep what passed in the report that is there, of the same sources and GPU",
     )
     parser.add_argument("--out", type=Path, metavar="PATH", help="default benchmarks/correctness/<gpu> (.json and .md)")
     parser.add_argument("--commit", help="recorded in the report; default: of the checkout")
@@ -93,13 +96,10 @@ def _device_name(device: str) -> str:
 def _versions(device: str) -> dict[str, Any]:
     versions: dict[str, Any] = {"python": sys.version.split()[0], "torch": torch.__version__}
     if device.startswith("cuda"):
-        versions |= {"cuda": torch.version.cuda, "triton": version("triton")}
+        from rla_exp.kernels.triton.assembler import assembler_version, use_installed_assembler
+
+        use_installed_assembler()
+        major, minor = torch.cuda.get_device_capability(device)
+        assembler = ".".join(map(str, assembler_version(10 * major + minor)))
+        versions |= {"cuda": torch.version.cuda, "triton": version("triton"), "ptxas": assembler}
     return versions
-
-
-def _commit() -> str | None:
-    try:
-        run = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return run.stdout.strip()

@@ -23,13 +23,15 @@ def write_report(path: Path, about: dict[str, Any], cases: Sequence[Case], resul
     path.with_name(path.name + ".md").write_text(to_markdown(head, cases, results), encoding="utf-8")
 
 
-def read_passed(path: Path, about: dict[str, Any]) -> tuple[dict[str, CaseResult], float]:
-    """By name what passed in path.json, where that is of the same sources and GPU, and the seconds it took."""
+def read_passed(path: Path, about: dict[str, Any], cases: Sequence[Case]) -> tuple[dict[str, CaseResult], float]:
+    """By name what passed in path.json, and the seconds it took; nothing where that is of other cases, sources or
+    versions, or of another GPU."""
     try:
         report = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}, 0.0
-    if any(report[name] != about[name] for name in ("gpu", "backend", "versions", "commit")):
+    same = all(report.get(name) == about[name] for name in ("gpu", "backend", "versions", "sources"))
+    if not same or {row["name"] for row in report["rows"]} != {case.name for case in cases}:
         return {}, 0.0
     passed = {row["name"]: CaseResult(**row) for row in report["rows"] if "failures" not in row}
     return passed, report["seconds"]

@@ -17,6 +17,7 @@ from rla_exp.kernels.verify.measure import CaseResult, check_case
 from rla_exp.kernels.verify.problem import Case
 
 SECONDS_PER_CASE = 300.0
+OUT_OF_TIME = "not run: out of time"
 
 
 def check_all(
@@ -43,18 +44,20 @@ def check_all(
     for thread in threads:
         thread.start()
     running = len(threads)
-    lacked_memory: set[str] = set()
+    lacked_memory: dict[str, CaseResult] = {}
     while running:
         result = results.get()
         if result is None:
             running -= 1
         elif result.lacked_memory and len(threads) > 1:
-            lacked_memory.add(result.name)
+            lacked_memory[result.name] = result
         else:
             yield result
     again = [case for case in cases if case.name in lacked_memory]
     if again:
-        yield from check_all(again, backend, devices[0], jobs=1, limit=stop_at and stop_at - time.monotonic())
+        left = None if stop_at is None else stop_at - time.monotonic()
+        for result in check_all(again, backend, devices[0], jobs=1, limit=left):
+            yield lacked_memory[result.name] if result.failures == [OUT_OF_TIME] else result
 
 
 def _feed_worker(
@@ -65,7 +68,7 @@ def _feed_worker(
         while True:
             for case in waiting.get_nowait():
                 if stop_at is not None and time.monotonic() > stop_at:
-                    results.put(CaseResult(case.name, failures=["not run: out of time"]))
+                    results.put(CaseResult(case.name, failures=[OUT_OF_TIME]))
                     continue
                 worker = worker or _Worker(backend, device)
                 result = worker.check(case)
