@@ -56,7 +56,7 @@ def passes_in_one(problem: Problem, backend: str) -> list[str]:
     gate = problem.q.new_empty(())
     x = Operands(problem.q, problem.k, problem.v, gate, gate, None, None)
     tiles = usual_tiles(x, Switches.of(Options(**OPTIONS[case.op])))
-    return [name for name in IN_ONE if getattr(tiles, f"{name}_in_one")]
+    return [name for name in IN_ONE if getattr(tiles, f"{name}_on_hopper")]
 
 
 def _forward(name: str, problem: Problem, backend: str) -> Forward:

@@ -54,7 +54,10 @@ def kernel_costs(
     kernels = [("inverses", _inverses(on, size))] if on.DELTA else []
     states = ("S", "R") if on.RESIDUAL else ("S",)
     if "forward" in in_one:
-        kernels += [("rows", _rows(on, size)), ("forward on Hopper", _forward_in_one(on, size, states, keep=gradients))]
+        kernels += [
+            ("rows", _rows(on, size)),
+            ("forward on Hopper", _forward_on_hopper(on, size, states, keep=gradients)),
+        ]
     else:
         kernels.append(("prepare", _prepare(on, size, forward=True)))
         kernels += [(f"forward {state}", _forward(on, size, state, keep=gradients)) for state in states]
@@ -111,7 +114,7 @@ def _forward(on: Switches, size: ChunkSizes, state: str, *, keep: bool) -> Chunk
     return moved, (2 + (on.DELTA or predicts) + exact_writes) * size.through + matrices * size.mix
 
 
-def _forward_in_one(on: Switches, size: ChunkSizes, states: Sequence[str], *, keep: bool) -> Chunk:
+def _forward_on_hopper(on: Switches, size: ChunkSizes, states: Sequence[str], *, keep: bool) -> Chunk:
     # the warps of a state multiply as often as its own kernel: A_s U is as much as READ_S times what is written
     operations = sum(_forward(on, size, state, keep=keep)[1] for state in states)
     # scores, and by the delta rule PREDICT with what rounding takes, again for each block of V
@@ -139,7 +142,7 @@ def _reverse(on: Switches, size: ChunkSizes, state: str) -> Chunk:
     return moved, (2 + (on.DELTA or predicts)) * size.through + matrices * size.mix
 
 
-def _reverse_in_one(on: Switches, size: ChunkSizes, states: Sequence[str]) -> Chunk:
+def _reverse_on_hopper(on: Switches, size: ChunkSizes, states: Sequence[str]) -> Chunk:
     # the warps of a state multiply as often as its own kernel: with A and N' before T, instead of all at once
     operations = sum(_reverse(on, size, state)[1] for state in states)
     # scores, again for each block of V
@@ -158,12 +161,12 @@ def _backward(
     def gradients(state: str) -> list[tuple[str, Chunk]]:
         if "gradients" in in_one:
             # it carries the state itself
-            return [(f"gradients {state} on Hopper", _gradients_in_one(on, size, state))]
+            return [(f"gradients {state} on Hopper", _gradients_on_hopper(on, size, state))]
         replay = _replay(on, size, reads=on.DELTA or _predicts(on, state))
         return [(f"replay {state}", replay), (f"gradients {state}", _gradients(on, size, state))]
 
     if "reverse" in in_one:
-        kernels = [("rows again", _rows(on, size)), ("reverse on Hopper", _reverse_in_one(on, size, last_first))]
+        kernels = [("rows again", _rows(on, size)), ("reverse on Hopper", _reverse_on_hopper(on, size, last_first))]
         return kernels + [kernel for state in last_first for kernel in gradients(state)]
     kernels = [("prepare again", _prepare(on, size, forward=False))]
     for state in last_first:
@@ -183,7 +186,7 @@ def _gradients(on: Switches, size: ChunkSizes, state: str) -> Chunk:
     return moved, (3 + reads) * size.through + mixes * size.mix + (3 + 3 * reads) * size.score
 
 
-def _gradients_in_one(on: Switches, size: ChunkSizes, state: str) -> Chunk:
+def _gradients_on_hopper(on: Switches, size: ChunkSizes, state: str) -> Chunk:
     predicts = _predicts(on, state)
     reads = on.DELTA or predicts
     adds = on.RESIDUAL and state == "S"

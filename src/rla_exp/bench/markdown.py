@@ -49,8 +49,9 @@ def to_markdown(content: Mapping[str, Any]) -> str:
     floor = _floor(limits) if limits is not None and content["backend"] == "triton" else None
     if floor is not None:
         lines += [
-            "Floor: the least time of our kernels at these two limits, one kernel after the other (docs/kernels.md);",
-            "of a step, its states read and written once.",
+            "Floor: the least time of our kernels for uncut sequences at these two limits, one kernel after the other",
+            "(docs/kernels.md; long sequences of few heads are cut, and take more); of a step, its states read and",
+            "written once.",
         ]
     for run, title in PASSES.items():
         rows = [row for row in content["rows"] if row["pass"] == run]

@@ -90,11 +90,11 @@ def assert_like_two_passes(
         x = operands(inputs, options)
         states = inputs.initial_state or (None, None)
         usual = usual_tiles(x, Switches.of(options))
-        if not usual.forward_in_one:
+        if not usual.forward_on_hopper:
             pytest.skip("this GPU, or its assembler, does not take the kernel for Hopper")
         assert usual.segments == segments
         got = results(x, options, states, usual, keep=keep)
-        expected = results(x, options, states, replace(usual, forward_in_one=False), keep=keep)
+        expected = results(x, options, states, replace(usual, forward_on_hopper=False), keep=keep)
         errors = {name: relative_error(y, expected[name]) for name, y in got.items()}
         # a NaN is not below the bound either
         wrong = {name: error for name, error in errors.items() if not error <= MAX_ERROR}

@@ -60,7 +60,7 @@ def assert_like_a_pass_for_each_state(
         inputs = make_problem(case, torch.device("cuda", 0))
         x = operands(inputs, options)
         usual = usual_tiles(x, Switches.of(options))
-        if not usual.reverse_in_one:
+        if not usual.reverse_on_hopper:
             pytest.skip("this GPU, or its assembler, does not take the kernels for Hopper")
         # upstream gradients that differ from one another: what the forward pass returns
         o, dS, dR, saved = fused_forward(x, options, *(inputs.initial_state or (None, None)), keep=True)
@@ -69,8 +69,8 @@ def assert_like_a_pass_for_each_state(
             return fused_backward(x, options, saved, o, dS, dR, tiles=replace(usual, **changes))
 
         got = run()
-        expected = run(reverse_in_one=False, gradients_in_one=False)
-        for found in (got, run(reverse_in_one=False), run(gradients_in_one=False)):
+        expected = run(reverse_on_hopper=False, gradients_on_hopper=False)
+        for found in (got, run(reverse_on_hopper=False), run(gradients_on_hopper=False)):
             wrong = {
                 name: error
                 for name, y in found._asdict().items()

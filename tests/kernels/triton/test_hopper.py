@@ -120,13 +120,13 @@ def test_whole_chunks_go_in_one_kernel() -> None:
         # few heads, too
         for num_tokens, num_heads in ((2048, 64), (2048, 1), (64, 6), (131072, 64)):
             usual = tiles_of(num_tokens, num_heads, dtype=dtype, V=V, delta=delta)
-            assert usual.forward_in_one
-            assert usual.reverse_in_one
-            assert usual.gradients_in_one == (V < 256)
+            assert usual.forward_on_hopper
+            assert usual.reverse_on_hopper
+            assert usual.gradients_on_hopper == (V < 256)
             for other in candidates(usual):
-                assert other.forward_in_one
-                assert other.reverse_in_one
-                assert other.gradients_in_one == usual.gradients_in_one
+                assert other.forward_on_hopper
+                assert other.reverse_on_hopper
+                assert other.gradients_on_hopper == usual.gradients_on_hopper
                 assert (other.forward, other.reverse_S) == (usual.forward, usual.reverse_S)
 
 
@@ -146,10 +146,10 @@ def test_other_calls_have_a_pass_for_each_state() -> None:
     }
     assert others["segments"].segments > 1
     assert others["segments"].reverse_segments > 1
-    assert not [name for name, chosen in others.items() if chosen.reverse_in_one]
+    assert not [name for name, chosen in others.items() if chosen.reverse_on_hopper]
     # forward each segment has what it begins with; the gradients go chunk by chunk, however a sequence is cut
-    assert [name for name, chosen in others.items() if chosen.forward_in_one] == ["segments"]
-    assert [name for name, chosen in others.items() if chosen.gradients_in_one] == ["segments"]
+    assert [name for name, chosen in others.items() if chosen.forward_on_hopper] == ["segments"]
+    assert [name for name, chosen in others.items() if chosen.gradients_on_hopper] == ["segments"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_gpus_that_have_it(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     gpu = tiles.gpu_of.__wrapped__(torch.device("cuda", 0))
     assert gpu.must_pipeline == (assembler < (13, 3))
-    assert gpu.runs_gluon == tiles_of(gpu=gpu).forward_in_one == expected
+    assert gpu.runs_gluon == tiles_of(gpu=gpu).forward_on_hopper == expected
 
 
 def test_nothing_has_it_where_triton_interprets(monkeypatch: pytest.MonkeyPatch) -> None:

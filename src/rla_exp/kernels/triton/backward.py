@@ -53,15 +53,15 @@ def fused_backward(
     def scratch(*shape: int) -> Tensor:
         return x.q.new_empty((num_rows, H, *shape))
 
-    in_one = call.tiles.reverse_in_one
+    in_one = call.tiles.reverse_on_hopper
     of_S = Buffers(scratch(K, V), scratch(C, V))
     of_R = Buffers(scratch(K, V), scratch(C, V)) if in_one and switches.RESIDUAL else of_S
-    gradients_in_one = call.tiles.gradients_in_one
+    gradients_on_hopper = call.tiles.gradients_on_hopper
     reads_states = switches.DELTA or switches.FIT
-    replayed = None if gradients_in_one else Replayed(scratch(K, V), scratch(C, V) if reads_states else None)
-    written = scratch(C, V) if switches.DELTA and not gradients_in_one else None  # by gradients, for itself
+    replayed = None if gradients_on_hopper else Replayed(scratch(K, V), scratch(C, V) if reads_states else None)
+    written = scratch(C, V) if switches.DELTA and not gradients_on_hopper else None  # by gradients, for itself
     # the reverse pass over both states passes on v's gradient itself
-    goes_back = switches.FIT or (switches.RESIDUAL and not (in_one and gradients_in_one))
+    goes_back = switches.FIT or (switches.RESIDUAL and not (in_one and gradients_on_hopper))
     d_prediction = scratch(C, V) if goes_back else None
     _, clip_inside, _ = call.clip_bounds
 
@@ -126,7 +126,7 @@ def fused_backward(
             )
 
     def gradients(state: _State, rows: Tensor) -> None:
-        if gradients_in_one:
+        if gradients_on_hopper:
             of_state[state.second].launch(rows, start, length)
             return
         assert replayed is not None
@@ -165,7 +165,7 @@ def fused_backward(
     def reads_state(state: _State) -> bool:
         return switches.DELTA or (switches.FIT and not state.second)
 
-    if gradients_in_one:
+    if gradients_on_hopper:
         from rla_exp.kernels.triton.hopper.launch import GradientsOfState
 
         of_state = {
@@ -220,11 +220,11 @@ def _scratch_bytes(call: Call) -> int:
     x, C = call.x, call.tiles.C
     *_, K, V = call.state_shape
     switches, tiles = call.switches, call.tiles
-    matrices = 0 if tiles.reverse_in_one else switches.matrix_slots()["NUM_MATRICES"] * C * C
+    matrices = 0 if tiles.reverse_on_hopper else switches.matrix_slots()["NUM_MATRICES"] * C * C
     # those of R stay until both states' gradients are carried on
-    buffers = (1 + (tiles.reverse_in_one and switches.RESIDUAL)) * (K * V + C * V)
+    buffers = (1 + (tiles.reverse_on_hopper and switches.RESIDUAL)) * (K * V + C * V)
     back = switches.RESIDUAL * C * V
     replayed = 0
-    if not tiles.gradients_in_one:
+    if not tiles.gradients_on_hopper:
         replayed = K * V + (switches.DELTA or switches.FIT) * C * V + switches.DELTA * C * V
     return call.num_heads * x.q.element_size() * (matrices + buffers + back + replayed)

@@ -33,7 +33,7 @@ def fused_forward(
     chunks = chunking.chunks_per_sequence
     P, LP = chunking.segments(chunks, call.tiles.segments)
     # both states in one launch, where R's pass takes r and o of S from shared memory
-    in_one = call.tiles.forward_in_one and P == 1
+    in_one = call.tiles.forward_on_hopper and P == 1
     r = new(x.v.shape) if switches.FIT and (keep or not in_one) else None
     if keep:
         shape = (chunking.num_checkpoints, H, K, V)
@@ -51,7 +51,7 @@ def fused_forward(
     if final_R is not None:
         states.append(_State(True, x.v if r is None else r, Carried(R, final_R, saved.R)))
     matrices = left = None
-    if call.tiles.forward_in_one:
+    if call.tiles.forward_on_hopper:
         from rla_exp.kernels.triton.hopper import launch as hopper
 
         rows = make_rows(call, 0, chunks)
@@ -113,7 +113,7 @@ def fused_forward(
         initial, final, _ = state.carried
         for launch in launches(call, call.tiles.forward, initial, final, P, backwards=False):
             # what a segment does to the state is found by the same kernel everywhere
-            if call.tiles.forward_in_one and launch.maps is None:
+            if call.tiles.forward_on_hopper and launch.maps is None:
                 carry_on_hopper(state, launch)
             else:
                 carry(state, launch)

@@ -51,12 +51,11 @@ class Tiles:
     """At most so many into which the forward pass cuts each sequence, to run side by side."""
     reverse_segments: int = 1
     """The backward pass, each slice of a sequence."""
-    forward_in_one: bool = False
-    """Whether the forward pass is the kernel for Hopper (hopper/forward/), which carries S and R, or in segments one at
-    a time."""
-    reverse_in_one: bool = False
+    forward_on_hopper: bool = False
+    """Whether the forward pass is the kernel for Hopper (hopper/forward/), of S and R, or in segments of one."""
+    reverse_on_hopper: bool = False
     """Whether the reverse pass is the one for Hopper (hopper/reverse/), which carries their gradients."""
-    gradients_in_one: bool = False
+    gradients_on_hopper: bool = False
     """Whether those of q, k and the gates come from the kernel for Hopper (hopper/gradients/)."""
 
 
@@ -127,10 +126,10 @@ def choose_tiles(
         combine=Tile(min(V, 16), 4, 3 if ahead else 2),
         segments=segments,
         reverse_segments=reverse_segments,
-        forward_in_one=described and gpu.runs_gluon,
-        reverse_in_one=described and reverse_segments == 1 and gpu.runs_gluon,
+        forward_on_hopper=described and gpu.runs_gluon,
+        reverse_on_hopper=described and reverse_segments == 1 and gpu.runs_gluon,
         # wider ones do not fit into shared memory
-        gradients_in_one=described and gpu.runs_gluon and V <= 128,
+        gradients_on_hopper=described and gpu.runs_gluon and V <= 128,
     )
 
 
@@ -202,7 +201,7 @@ def candidates(usual: Tiles) -> list[Tiles]:
     else:
         found.append(_chains(usual, BV // 2, 2))
     found.append(_chains(usual, BV, 2))
-    if not usual.gradients_in_one:
+    if not usual.gradients_on_hopper:
         S, R = usual.gradients_S, usual.gradients_R
         found.append(replace(usual, gradients_S=_other_warps(S), gradients_R=_other_warps(R)))
     return list(dict.fromkeys(found))
@@ -221,13 +220,13 @@ def _chains(usual: Tiles, BV: int, stages: int) -> Tiles:
 
     return replace(
         usual,
-        # the kernels for Hopper have no choice
-        forward=usual.forward if usual.forward_in_one else changed(usual.forward),
+        # the kernels for Hopper have no choice, but for what finds what segments do
+        forward=usual.forward if usual.forward_on_hopper and usual.segments == 1 else changed(usual.forward),
         # wide blocks leave no room for a third stage beside the prediction
         reverse_S=usual.reverse_S
-        if usual.reverse_in_one
+        if usual.reverse_on_hopper
         else changed(usual.reverse_S, 2 if BV > usual.reverse_S.BV else stages),
-        reverse_R=usual.reverse_R if usual.reverse_in_one else changed(usual.reverse_R),
+        reverse_R=usual.reverse_R if usual.reverse_on_hopper else changed(usual.reverse_R),
     )
 
 

@@ -6,7 +6,10 @@ by side:
 - `mixes.make_mixes`, a chunk ahead, makes what depends on q, k and the gates alone: PREDICT, A_s and A.
 - `states.carry_state` carries S, transposed, [BV, K], in its registers.
 - `states.carry_residual` carries R likewise, a part of a chunk behind, and takes r and o of S from it. It also asks the
-  copy engine for tiles (`forward/loads.py`), up to three chunks ahead; without a residual, `carry_state` does.
+  copy engine for tiles (`forward/loads.py`), up to three chunks ahead.
+
+A state by itself, where there is no residual or sequences are cut into segments, asks for its tiles: then R gets r and
+o of S from memory.
 
 In `reverse/` the groups are `scores.make_scores` and, for each state's gradient, `states.carry_gradient`, R ahead of S,
 and one warp that asks for tiles (`reverse/loads.py`).

@@ -1,1 +1,1 @@
-"""The forward pass of both states."""
+"""The forward pass of both states, or of one."""
