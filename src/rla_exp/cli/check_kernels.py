@@ -96,10 +96,11 @@ def _device_name(device: str) -> str:
 def _versions(device: str) -> dict[str, Any]:
     versions: dict[str, Any] = {"python": sys.version.split()[0], "torch": torch.__version__}
     if device.startswith("cuda"):
-        from rla_exp.kernels.triton.assembler import assembler_version, use_installed_assembler
+        # Triton is not everywhere
+        from rla_exp.kernels.triton.assembler import use_installed_assembler
+        from rla_exp.kernels.triton.stored import environment
 
         use_installed_assembler()
-        major, minor = torch.cuda.get_device_capability(device)
-        assembler = ".".join(map(str, assembler_version(10 * major + minor)))
-        versions |= {"cuda": torch.version.cuda, "triton": version("triton"), "ptxas": assembler}
+        ptxas = environment(torch.device(device).index or 0)["ptxas"]
+        versions |= {"cuda": torch.version.cuda, "triton": version("triton"), "ptxas": ptxas}
     return versions

@@ -237,7 +237,6 @@ def fused_forward_kernel(
                 ),
                 (
                     make_mixes,
-                    # S alone predicts
                     (
                         inverse_rest_tiles,
                         rows,
@@ -247,11 +246,11 @@ def fused_forward_kernel(
                         RESIDUAL,
                         FIRST,
                         SECOND,
-                        False,
+                        FIT,
                         SUM,
                         DECAYED,
                         NORMALIZE,
-                        False,
+                        REST,
                     ),
                 ),
             ],

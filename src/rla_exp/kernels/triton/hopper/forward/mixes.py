@@ -64,6 +64,8 @@ def make_mixes(
     keys, systems, mixes, values, gates, barriers = shared
     chunks, at, H, scale = sizes
     dtype: gl.constexpr = keys.dtype
+    # for R by itself nothing is predicted: r is there
+    PREDICTS: gl.constexpr = FIT and FIRST
     row = gl.arange(0, C, BY_ROW)
     column = gl.arange(0, C, BY_COLUMN)
     zeros = gl.zeros([C, C], gl.float32, SQUARE)
@@ -85,12 +87,12 @@ def make_mixes(
 
         k_tile = keys.index(KEYS_AT + slot)
         mbarrier.wait(barriers.index(KEYS_READY + slot), (j // SLOTS) & 1)
-        if FIT:
+        if PREDICTS:
             KK = warpgroup_mma(k_tile, k_tile.permute((1, 0)), zeros, use_acc=False, is_async=True)
         else:
             QK = warpgroup_mma(keys.index(slot), k_tile.permute((1, 0)), zeros, use_acc=False, is_async=True)
         of_key = gate(gates, slot, G_ROW, BY_COLUMN) * LOG2E
-        if FIT:
+        if PREDICTS:
             KK = warpgroup_mma_wait(0, [KK])
             of_reader = gate(gates, slot, G_ROW if DECAYED else G_BEFORE, BY_ROW) * LOG2E
             predict = KK * decays(of_reader, of_key, row[:, None] > column[None, :])
